@@ -1,0 +1,23 @@
+"""Colourise grey photos with a GAN that you train yourself."""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["ColorizeError", "Colorizer", "__version__"]
+
+if TYPE_CHECKING:
+    from colorize.errors import ColorizeError
+    from colorize.predict import Colorizer
+
+
+def __getattr__(name: str) -> type:
+    # On first use, so that `import colorize` and `colorize --help` do not wait for torch.
+    if name == "Colorizer":
+        from colorize.predict import Colorizer
+
+        return Colorizer
+    if name == "ColorizeError":
+        from colorize.errors import ColorizeError
+
+        return ColorizeError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

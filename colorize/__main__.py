@@ -1,0 +1,7 @@
+"""`python -m colorize`."""
+
+import sys
+
+from colorize.cli import main
+
+sys.exit(main())

@@ -1,0 +1,118 @@
+"""Decode each photo once: a memory map of uint8 squares in the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from colorize.errors import ColorizeError
+from colorize.metrics import colorfulness
+from colorize.photo import fit_square, open_photo, to_rgb
+
+_FORMAT = 1  # raise it when the way photos are prepared changes
+_PHOTOS, _INDEX = "photos.npy", "index.json"
+
+
+@dataclass
+class Decoded:
+    """The cache of one list of photos at one size."""
+
+    array: np.ndarray  # (N, size, size, 3) uint8
+    colorfulness: list[float]
+    unreadable: dict[int, str]  # row -> reason; such rows are black
+
+
+def cache_folder() -> Path:
+    """Where decoded photos are kept unless a run says otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "colorize"
+
+
+def decode_once(
+    paths: Sequence[Path], size: int, cache: str | None = None, progress: bool = True
+) -> Decoded:
+    """Decode photos to (N, size, size, 3) uint8 on disk, or reuse what an earlier call decoded.
+
+    The key is made of the paths, their sizes and times, and `size`: a changed, added or removed
+    photo makes a new entry. An entry is written under a temporary name and moved into place.
+    """
+    entry = Path(cache or cache_folder()) / _cache_key(paths, size)
+    if (found := _read_entry(entry, len(paths), size)) is not None:
+        return found
+    shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
+    try:
+        _write_entry(building, paths, size, progress)
+        try:
+            building.rename(entry)
+        except OSError:  # another process was faster
+            if not entry.is_dir():
+                raise
+        return _read_entry(entry, len(paths), size)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _cache_key(paths: Sequence[Path], size: int) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {size}".encode())
+    for path in paths:
+        try:
+            stat = path.stat()
+            state = f"{stat.st_size} {stat.st_mtime_ns}"
+        except OSError:  # a dangling link: reported as unreadable when it is decoded
+            state = "missing"
+        digest.update(f"\n{path.absolute()} {state}".encode())
+    return digest.hexdigest()[:24]
+
+
+def _read_entry(entry: Path, count: int, size: int) -> Decoded | None:
+    """The entry if it is whole."""
+    try:
+        index = json.loads((entry / _INDEX).read_text())
+        array = np.load(entry / _PHOTOS, mmap_mode="r")
+    except (OSError, ValueError):  # not there, or cut short
+        return None
+    if array.shape != (count, size, size, 3) or len(index["colorfulness"]) != count:
+        return None
+    unreadable = {int(row): reason for row, reason in index["unreadable"].items()}
+    return Decoded(array, index["colorfulness"], unreadable)
+
+
+def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
+    colors, unreadable = [], {}
+    # Plain writes, not a writable memory map: a full disk is then an error and not a crash.
+    # Pillow lets go of the interpreter lock while it decodes and resizes, so threads are enough.
+    with open(folder / _PHOTOS, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        np.lib.format.write_array_header_1_0(file, header)
+        decoded = pool.map(lambda path: _decode(path, size), paths)
+        bar = tqdm(decoded, "decoding photos", len(paths), unit="photo", disable=not progress)
+        for row, (pixels, color, reason) in enumerate(bar):
+            file.write(pixels.tobytes())
+            colors.append(color)
+            if reason:
+                unreadable[row] = reason
+    (folder / _INDEX).write_text(json.dumps({"colorfulness": colors, "unreadable": unreadable}))
+
+
+def _decode(path: Path, size: int) -> tuple[np.ndarray, float, str]:
+    """One photo: pixels (size, size, 3), its colourfulness, and why it could not be read."""
+    try:
+        # Twice the size leaves the bicubic filter enough to work with.
+        pixels = np.asarray(fit_square(to_rgb(open_photo(path, at_least=2 * size)), size))
+    except ColorizeError as error:
+        return np.zeros((size, size, 3), np.uint8), 0.0, str(error)
+    batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    return pixels, float(colorfulness(batch)), ""

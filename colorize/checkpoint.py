@@ -1,0 +1,110 @@
+"""Save and load: weights folders, checkpoints to resume from, and files written whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
+from safetensors import SafetensorError
+
+from colorize.errors import ColorizeError, first_line
+from colorize.generator import Generator
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it into place if the block ends without an error.
+
+    Whoever reads `path` sees the old content or the new, never a part. Works for a file and for
+    a folder that the block makes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        temporary = folder / path.name
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            path.rename(folder / "old")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write values as indented JSON, whole."""
+    with write_whole(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def write_history(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write a row an epoch as CSV; stages have different losses, so some cells are empty."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with write_whole(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def save_weights(generator: Generator, folder: Path) -> None:
+    """Write a weights folder: `config.json` and `model.safetensors`."""
+    with write_whole(folder) as temporary:
+        generator.save_pretrained(temporary)
+
+
+def load_generator(weights: str | Path) -> Generator:
+    """Load a generator from a weights folder or by its hub name, ready to predict.
+
+    Raises:
+        ColorizeError: neither a weights folder nor within reach, or the weights do not fit.
+    """
+    try:
+        if Path(weights).is_dir():
+            missing = [
+                f
+                for f in (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
+                if not (Path(weights) / f).is_file()
+            ]
+            if missing:
+                raise ColorizeError(
+                    f"{weights}: not a weights folder, no {' and no '.join(missing)} in it"
+                )
+        return Generator.from_pretrained(str(weights))
+    except ColorizeError:
+        raise
+    except SafetensorError as error:
+        raise ColorizeError(f"{weights}: {SAFETENSORS_SINGLE_FILE} is damaged ({error})") from error
+    except Exception as error:  # the hub client's own errors, bad names, no network, bad JSON
+        raise ColorizeError(
+            f"{weights}: no such weights folder, and not to be had from the hub ({first_line(error)})"
+        ) from error
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values, whole and on the disk when this returns."""
+    with write_whole(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint to the CPU. Only tensors and plain values are read, no pickled code.
+
+    Raises:
+        ColorizeError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise ColorizeError(f"{path}: no checkpoint to resume from; leave out --resume")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch errors alike
+        raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from error

@@ -1,0 +1,157 @@
+"""sRGB <-> CIE Lab (D65, 2 degrees) on tensors: the only colour conversion in the package.
+
+The constants are scikit-image's, so that the two agree. Everything is elementwise arithmetic in
+float32: a matrix product would run in bf16 under autocast, or in TF32 on a GPU, and lose the
+third digit of the colour.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+L_SCALE = 50.0  # L / 50 - 1 is in [-1, 1]
+AB_SCALE = 110.0  # sRGB's a and b lie in [-107.9, 98.3], so ab / 110 is in (-1, 1)
+
+# linear sRGB -> XYZ, ITU-R BT.709 primaries and D65; rows X, Y, Z
+_XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_RGB_FROM_XYZ = torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64)).tolist()
+_WHITE = (0.95047, 1.0, 1.08883)
+_EPSILON = 0.008856  # below it, Lab's cube root is a straight line
+_SLOPE, _OFFSET = 7.787, 16.0 / 116.0
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert sRGB to Lab.
+
+    Args:
+        rgb: (B, 3, H, W), float in [0, 1], or uint8 in [0, 255].
+
+    Returns:
+        (B, 3, H, W) float32 (float64 for float64 input): L in [0, 100], a and b about +-110.
+        Differentiable; gradients are finite everywhere, black included.
+    """
+    linear = _linear(rgb).unbind(-3)
+    fx, fy, fz = (
+        _f(_mix(row, linear) * (1.0 / white))
+        for row, white in zip(_XYZ_FROM_RGB, _WHITE, strict=True)
+    )
+    return torch.stack((116.0 * fy - 16.0, 500.0 * (fx - fy), 200.0 * (fy - fz)), dim=-3)
+
+
+def lightness(rgb: Tensor) -> Tensor:
+    """L alone, by the same formula: (B, 3 or 1, H, W) as in `rgb_to_lab` to (B, 1, H, W).
+
+    One channel is a grey photo; it gets the L that the same grey has in RGB.
+    """
+    linear = _linear(rgb)
+    if rgb.shape[-3] == 3:
+        linear = _mix(_XYZ_FROM_RGB[1], linear.unbind(-3)).unsqueeze(-3)
+    return 116.0 * _f(linear) - 16.0
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Convert Lab to sRGB, clipped to [0, 1].
+
+    Args:
+        lab: (B, 3, H, W), L in [0, 100]. Colours outside sRGB are clipped, which moves their
+            lightness and hue; `fit_to_gamut` first keeps both.
+
+    Returns:
+        (B, 3, H, W) float in [0, 1].
+    """
+    return _gamma(_lab_to_linear(*lab.unbind(-3)).clamp(0.0, 1.0))
+
+
+def lightness_to_grey(L: Tensor) -> Tensor:
+    """The sRGB grey in [0, 1] that has lightness L in [0, 100]; any shape."""
+    return _gamma(_f_inverse((L + 16.0) / 116.0).clamp(0.0, 1.0))
+
+
+def fit_to_gamut(lab: Tensor, steps: int = 12) -> Tensor:
+    """Pull colours outside sRGB towards grey, at the same lightness and hue, until they fit.
+
+    Args:
+        lab: (B, 3, H, W), L in [0, 100].
+        steps: halvings of the search interval; 12 leave less than 0.03 ab units.
+
+    Returns:
+        (B, 3, H, W); colours that fitted already are untouched.
+    """
+    L, a, b = lab.clone().unbind(-3)
+    outside = ~_fits(L, a, b)
+    if outside.any():
+        L0, a0, b0 = L[outside], a[outside], b[outside]
+        low, high = torch.zeros_like(L0), torch.ones_like(L0)
+        for _ in range(steps):
+            middle = (low + high) / 2
+            fits = _fits(L0, a0 * middle, b0 * middle)
+            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+        a[outside], b[outside] = a0 * low, b0 * low
+    return torch.stack((L, a, b), dim=-3)
+
+
+def scale_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
+    """Lab (B, 3, H, W) to what networks see: L (B, 1, H, W) and ab (B, 2, H, W) in [-1, 1]."""
+    return lab[..., :1, :, :] / L_SCALE - 1.0, lab[..., 1:, :, :] / AB_SCALE
+
+
+def unscale_lab(L: Tensor, ab: Tensor) -> Tensor:
+    """The reverse of `scale_lab`: (B, 1, H, W) and (B, 2, H, W) to Lab (B, 3, H, W), float32."""
+    return torch.cat(((L.float() + 1.0) * L_SCALE, ab.float() * AB_SCALE), dim=-3)
+
+
+def scaled_to_rgb(L: Tensor, ab: Tensor) -> Tensor:
+    """Scaled L (B, 1, H, W) and ab (B, 2, H, W) to sRGB (B, 3, H, W) in [0, 1], in gamut."""
+    return lab_to_rgb(fit_to_gamut(unscale_lab(L, ab)))
+
+
+def _linear(rgb: Tensor) -> Tensor:
+    """Undo sRGB's gamma."""
+    if rgb.dtype == torch.uint8:
+        # 256 values only: a table is far cheaper than a power per pixel.
+        table = _linear(torch.arange(256, device=rgb.device, dtype=torch.float32) / 255.0)
+        return table[rgb.int()]
+    rgb = rgb if rgb.dtype == torch.float64 else rgb.float()
+    # The clamp keeps the power's gradient finite on the branch that is not taken.
+    curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+
+
+def _gamma(linear: Tensor) -> Tensor:
+    """sRGB's gamma; the reverse of `_linear`."""
+    curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curve, linear * 12.92)
+
+
+def _f(t: Tensor) -> Tensor:
+    """Lab's cube root with a straight line near black."""
+    return torch.where(t > _EPSILON, t.clamp(min=_EPSILON) ** (1 / 3), _SLOPE * t + _OFFSET)
+
+
+def _f_inverse(f: Tensor) -> Tensor:
+    return torch.where(f > 0.2068966, f * f * f, (f - _OFFSET) / _SLOPE)
+
+
+def _mix(weights: tuple[float, ...] | list[float], channels: tuple[Tensor, ...]) -> Tensor:
+    return weights[0] * channels[0] + weights[1] * channels[1] + weights[2] * channels[2]
+
+
+def _lab_to_linear(L: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    fy = (L + 16.0) / 116.0
+    fx = fy + a / 500.0
+    fz = (fy - b / 200.0).clamp(min=0.0)  # as scikit-image does with impossible colours
+    xyz = tuple(_f_inverse(f) * white for f, white in zip((fx, fy, fz), _WHITE, strict=True))
+    return torch.stack([_mix(row, xyz) for row in _RGB_FROM_XYZ], dim=-3)
+
+
+def _fits(L: Tensor, a: Tensor, b: Tensor, slack: float = 1e-4) -> Tensor:
+    """Whether colours of any equal shape lie in sRGB; the slack is a fortieth of an 8-bit step."""
+    # The stack adds a channel dimension third from last, so flat input gets two more.
+    shape = L.shape
+    linear = _lab_to_linear(*(x.reshape(1, -1) for x in (L, a, b)))
+    return ((linear >= -slack) & (linear <= 1 + slack)).all(dim=-3).reshape(shape)

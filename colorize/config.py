@@ -1,0 +1,80 @@
+"""Settings of a run: what the command line, the notebooks and the checkpoints share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from colorize.errors import ColorizeError
+
+ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+ENCODER_WEIGHTS = ("imagenet", "none", "auto")
+OBJECTIVES = ("bce", "lsgan", "hinge")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which photos, and how they are prepared."""
+
+    source: str = "builtin"  # "builtin", "coco", or a folder that is searched recursively
+    size: int = 256  # side of the square that the networks see, pixels
+    max_photos: int | None = None  # a seeded choice of this many; None takes all
+    val_fraction: float = 0.1  # share held out from training
+    # Share of its size that the cached photo has to spare for random crops. Held-out photos are
+    # measured whole, so a large margin would train at a scale that nobody looks at.
+    crop_margin: float = 0.0625
+    # Hasler-Suesstrunk colourfulness under which a photo counts as grey and is not trained on.
+    min_colorfulness: float = 4.0
+    cache: str | None = None  # folder of decoded photos; None is the user's cache folder
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the networks learn. Learning rates are peaks of their schedules."""
+
+    batch_size: int = 16
+    repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
+    pretrain_epochs: int = 20
+    gan_epochs: int = 20
+    pretrain_lr: float = 1e-3  # one-cycle; with ImageNet weights the encoder gets a tenth of it
+    weight_decay: float = 0.01  # AdamW, pretraining only
+    gan_lr: float = 2e-4  # linear decay to zero over the second half
+    gan_betas: tuple[float, float] = (0.5, 0.999)
+    lambda_l1: float = 100.0  # weight of L1 beside the GAN loss (pix2pix)
+    objective: str = "bce"  # one of OBJECTIVES
+    ema_decay: float = 0.998  # a step; the averaged generator is what is kept and shown
+    encoder_weights: str = "imagenet"  # one of ENCODER_WEIGHTS
+    precision: str = "auto"  # one of PRECISIONS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run does."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    encoder: str = "resnet18"  # one of ENCODERS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunConfig:
+        """The reverse of `to_dict`. Raises ColorizeError on unknown names."""
+        values = dict(values)
+        data = _build(DataConfig, values.pop("data", {}))
+        train = dict(values.pop("train", {}))
+        if "gan_betas" in train:
+            train["gan_betas"] = tuple(train["gan_betas"])
+        return _build(cls, {"data": data, "train": _build(TrainConfig, train), **values})
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    unknown = sorted(set(values) - {f.name for f in dataclasses.fields(cls)})
+    if unknown:
+        raise ColorizeError(f"unknown setting in {cls.__name__}: {', '.join(unknown)}")
+    return cls(**values)

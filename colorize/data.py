@@ -1,0 +1,244 @@
+"""Photos for training: where they come from, the split, and batches on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from colorize.cache import decode_once
+from colorize.color import rgb_to_lab, scale_lab
+from colorize.config import DataConfig
+from colorize.errors import ColorizeError, first_line
+from colorize.photo import find_photos
+
+# Colour photos that come with packages this one needs anyway: package and path inside it.
+_BUILTIN = (
+    ("skimage", "data/astronaut.png"),
+    ("skimage", "data/chelsea.png"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/rocket.jpg"),
+    ("skimage", "data/motorcycle_left.png"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+)
+
+
+def builtin_photos() -> list[Path]:
+    """The colour photos that scikit-image, scikit-learn and matplotlib bring along."""
+    photos = []
+    for package, inside in _BUILTIN:
+        # find_spec instead of an import: scikit-learn takes seconds to import.
+        spec = importlib.util.find_spec(package)
+        path = Path(spec.origin).parent / inside if spec and spec.origin else None
+        if path and path.is_file():
+            photos.append(path)
+    if len(photos) < 2:
+        raise ColorizeError(
+            "the built-in photos are missing; pip install scikit-image scikit-learn"
+        )
+    return photos
+
+
+def coco_folder() -> Path:
+    """Fastai's COCO sample (21,837 photos, 3 GB), downloaded and unpacked on first use.
+
+    Raises:
+        ColorizeError: it is not on disk and cannot be downloaded.
+    """
+    from fastai.data.external import URLs, untar_data  # takes seconds, so only here
+
+    try:
+        return Path(untar_data(URLs.COCO_SAMPLE)) / "train_sample"
+    except Exception as error:  # fastai raises bare Exceptions beside the network's own
+        raise ColorizeError(
+            f"the COCO sample cannot be downloaded from {URLs.COCO_SAMPLE} ({first_line(error)}); check the "
+            "network, or give a folder of photos with --data FOLDER"
+        ) from error
+
+
+def split(names: Sequence[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """Divide names into (train, val), both sorted.
+
+    Depends on the seed and the names alone, not on their order. With two names or more and a
+    fraction above 0, each part gets at least one.
+    """
+    ranked = _ranked(names, seed)
+    count = round(len(ranked) * val_fraction)
+    if val_fraction > 0:
+        count = min(max(count, 1), len(ranked) - 1)
+    return sorted(ranked[count:]), sorted(ranked[:count])
+
+
+@dataclass
+class PhotoSet(Dataset):
+    """Decoded square photos, as many rows of one array in the cache."""
+
+    array: np.ndarray  # (all rows, size, size, 3) uint8, usually a memory map
+    rows: np.ndarray  # which of them belong to the set
+    names: list[str]  # a name for each of `rows`
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Tensor:
+        """Several at once: uint8 (B, 3, size, size), a view of channels-last memory."""
+        batch = self.array[self.rows[list(indices)]]
+        return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2)
+
+
+@dataclass
+class Photos:
+    """What a run trains and measures on, and what was left out."""
+
+    train: PhotoSet  # a margin larger than `size`, for random crops
+    val: PhotoSet  # at `size`
+    size: int
+    grey: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)  # name -> reason
+
+    def summary(self) -> str:
+        """One or two lines for people: how many photos, and which were left out."""
+        text = f"{len(self.train)} photos to train on, {len(self.val)} held out"
+        if self.grey:
+            text += f"; {len(self.grey)} grey ones left out"
+        if self.unreadable:
+            names = ", ".join(list(self.unreadable)[:5])
+            more = len(self.unreadable) - 5
+            names += f" and {more} more" if more > 0 else ""
+            text += f"; {len(self.unreadable)} unreadable left out: {names}"
+        return text
+
+
+def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Photos:
+    """Find, split and decode the photos that a run uses.
+
+    Raises:
+        ColorizeError: nothing found, nothing readable, or nothing in colour.
+    """
+    paths = _source_paths(config.source)
+    if config.max_photos is not None:
+        paths = {name: paths[name] for name in _ranked(paths, seed)[: config.max_photos]}
+    train_names, val_names = split(list(paths), config.val_fraction, seed)
+    spare = round(config.size * (1 + config.crop_margin))
+    unreadable: dict[str, str] = {}
+
+    def decoded(names: list[str], size: int, least_color: float) -> tuple[PhotoSet, list[str]]:
+        files = decode_once([paths[name] for name in names], size, config.cache, progress)
+        unreadable.update({names[row]: reason for row, reason in files.unreadable.items()})
+        readable = [row for row in range(len(names)) if row not in files.unreadable]
+        kept = [row for row in readable if files.colorfulness[row] >= least_color]
+        grey = sorted(set(readable) - set(kept))
+        return _photo_set(files.array, kept, names), [names[row] for row in grey]
+
+    train, grey = decoded(train_names, spare, config.min_colorfulness)
+    val, _ = decoded(val_names, config.size, 0.0)
+    photos = Photos(train, val, config.size, grey, unreadable)
+    if not len(train):
+        raise ColorizeError(f"{config.source}: nothing to train on: {photos.summary()}")
+    return photos
+
+
+def load_photo_set(folder: str, size: int, cache: str | None = None) -> PhotoSet:
+    """All readable photos of a folder, to measure on.
+
+    Raises:
+        ColorizeError: no such folder, or no photo in it that can be read.
+    """
+    paths = _source_paths(folder)
+    files = decode_once(list(paths.values()), size, cache)
+    kept = [row for row in range(len(paths)) if row not in files.unreadable]
+    if not kept:
+        raise ColorizeError(f"{folder}: none of its {len(paths)} photos can be read")
+    return _photo_set(files.array, kept, list(paths))
+
+
+def random_crop_flip(rgb: Tensor, size: int, random: torch.Generator) -> Tensor:
+    """Cut a square of `size` out of each photo of a batch, mirrored half of the time.
+
+    Args:
+        rgb: (B, 3, S, S), any dtype and device, S >= size.
+        random: a CPU generator, so that every device draws the same crops.
+    """
+    spare = rgb.shape[-1] - size
+    tops, lefts = torch.randint(spare + 1, (2, len(rgb)), generator=random).tolist()
+    flips = (torch.rand(len(rgb), generator=random) < 0.5).tolist()
+    crops = []
+    for photo, top, left, flip in zip(rgb, tops, lefts, flips, strict=True):
+        crop = photo[:, top : top + size, left : left + size]
+        crops.append(crop.flip(-1) if flip else crop)
+    return torch.stack(crops)
+
+
+def to_network(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    """uint8 RGB (B, 3, H, W) to scaled L (B, 1, H, W) and ab (B, 2, H, W), on its device."""
+    return scale_lab(rgb_to_lab(rgb))
+
+
+class Shuffle(Sampler):
+    """A random order that depends on the seed alone; the trainer gives a new seed each epoch.
+
+    Args:
+        repeats: how often each photo is shown; more than once pays for tiny sets, where each
+            look is another crop.
+    """
+
+    def __init__(self, count: int, seed: int, repeats: int = 1) -> None:
+        self.count, self.seed, self.repeats = count, seed, repeats
+
+    def __len__(self) -> int:
+        return self.count * self.repeats
+
+    def __iter__(self) -> Iterator[int]:
+        random = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.repeats):
+            yield from torch.randperm(self.count, generator=random).tolist()
+
+
+def train_loader(photos: PhotoSet, batch_size: int, seed: int, repeats: int = 1) -> DataLoader:
+    """Shuffled uint8 batches (B, 3, S, S).
+
+    A last, smaller batch is left out, as batch norm would read too much into it, unless it is the
+    only one.
+    """
+    sampler = Shuffle(len(photos), seed, repeats)
+    batches = BatchSampler(sampler, batch_size, drop_last=len(sampler) >= batch_size)
+    # A batch is one fancy index into the memory map: no worker processes, nothing to collate.
+    return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Tensor) -> Tensor:
+    return batch
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to `most` indices, evenly over a set whose order is by name."""
+    return torch.linspace(0, max(count - 1, 0), min(most, count)).round().long().tolist()
+
+
+def _photo_set(array: np.ndarray, rows: list[int], names: list[str]) -> PhotoSet:
+    return PhotoSet(array, np.array(rows, int), [names[row] for row in rows])
+
+
+def _source_paths(source: str) -> dict[str, Path]:
+    """Name to path: the name is what the split depends on, so it has no folder of this machine."""
+    if source == "builtin":
+        return {path.name: path for path in builtin_photos()}
+    folder = coco_folder() if source == "coco" else Path(source)
+    return {path.relative_to(folder).as_posix(): path for path in find_photos(folder)}
+
+
+def _ranked(names: Iterable[str], seed: int) -> list[str]:
+    """Names in a random order that depends on nothing but the seed and the names."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())

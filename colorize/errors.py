@@ -1,0 +1,14 @@
+"""Errors whose text is meant for the user: one line that says what to do."""
+
+
+class ColorizeError(Exception):
+    """Bad input: one line that says what is wrong, with which file, and what to do.
+
+    The command line prints it without a traceback; in a notebook it reads as it is.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says, short enough for one line of ours."""
+    reason = getattr(error, "reason", None) or error  # URLError keeps the cause in `reason`
+    return (str(reason) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,215 @@
+"""The generator: a U-Net over a ResNet encoder, L in, ab out, at any height and width from 32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from colorize.color import L_SCALE, lightness_to_grey
+from colorize.config import ENCODERS
+from colorize.errors import ColorizeError, first_line
+
+MIN_SIDE = 32  # pixels; the encoder halves five times
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
+_GREY_MEAN, _GREY_STD = 0.449, 0.226  # their averages
+
+
+class Stem(nn.Module):
+    """The first convolution of a ResNet, made for one grey channel.
+
+    Turns L back into the grey that ImageNet networks are trained on, and standardises it. A second,
+    constant channel carries what the three ImageNet means differ by, so that the zeros
+    that the convolution pads with mean exactly what they meant in pretraining.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, width, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, L: Tensor) -> Tensor:
+        """Scaled L (B, 1, H, W) to features (B, width, H/2, W/2)."""
+        grey = (lightness_to_grey((L + 1.0) * L_SCALE) - _GREY_MEAN) / _GREY_STD
+        return self.conv(torch.cat((grey, torch.ones_like(grey)), dim=1))
+
+    @torch.no_grad()
+    def fold(self, weight: Tensor) -> None:
+        """Take over an ImageNet kernel (width, 3, 7, 7)."""
+        mean, std = (weight.new_tensor(x).view(1, 3, 1, 1) for x in (_IMAGENET_MEAN, _IMAGENET_STD))
+        grey = (weight * (_GREY_STD / std)).sum(1, keepdim=True)
+        constant = (weight * ((_GREY_MEAN - mean) / std)).sum(1, keepdim=True)
+        self.conv.weight.copy_(torch.cat((grey, constant), dim=1))
+
+
+class Encoder(nn.Module):
+    """A torchvision ResNet without its classifier, over a grey stem.
+
+    Args:
+        name: one of `config.ENCODERS`.
+    """
+
+    def __init__(self, name: str = "resnet18") -> None:
+        super().__init__()
+        if name not in ENCODERS:
+            raise ColorizeError(f"encoder {name!r} is not one of {', '.join(ENCODERS)}")
+        self.name = name
+        resnet = torchvision.models.get_model(name, weights=None)
+        self.stem = Stem(resnet.conv1.out_channels)
+        self.bn1, self.relu, self.maxpool = resnet.bn1, resnet.relu, resnet.maxpool
+        self.layers = nn.ModuleList((resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4))
+        self.widths = [
+            self.bn1.num_features,
+            *(resnet.fc.in_features // 2**i for i in (3, 2, 1, 0)),
+        ]
+
+    def forward(self, L: Tensor) -> list[Tensor]:
+        """Scaled L (B, 1, H, W) to five feature maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of it."""
+        x = self.relu(self.bn1(self.stem(L)))
+        features = [x]
+        x = self.maxpool(x)
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return features
+
+    def load_imagenet(self) -> None:
+        """Load torchvision's ImageNet weights, downloaded on first use, and fold the stem.
+
+        Raises:
+            ColorizeError: they are neither on disk nor within reach.
+        """
+        weights = torchvision.models.get_model_weights(self.name).DEFAULT
+        try:
+            state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        except (URLError, OSError, RuntimeError) as error:
+            file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+            raise ColorizeError(
+                f"no ImageNet weights for {self.name}: {weights.url} cannot be fetched "
+                f"({first_line(error)}); put that file at {file}, or train from scratch with "
+                "--encoder-weights none"
+            ) from error
+        resnet = torchvision.models.get_model(self.name, weights=None)
+        resnet.load_state_dict(state)
+        self.stem.fold(resnet.conv1.weight)
+        self.bn1.load_state_dict(resnet.bn1.state_dict())
+        for i, layer in enumerate(self.layers, start=1):
+            layer.load_state_dict(getattr(resnet, f"layer{i}").state_dict())
+
+
+class DecoderStage(nn.Module):
+    """Bring features up to a skip connection's size and merge the two.
+
+    The first convolution of the usual "upsample, concatenate, convolve" is split in two: its part
+    for the coarse features runs before they are upsampled, at a quarter of the cost. Bilinear
+    upsampling adds nothing that a 3x3 kernel could only see afterwards.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.from_below = _conv3x3(in_channels, out_channels)
+        self.from_skip = _conv3x3(skip_channels, out_channels)
+        self.merge = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            _conv3x3(out_channels, out_channels),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x (B, in, h, w) and skip (B, skip, H, W) to (B, out, H, W)."""
+        x = F.interpolate(self.from_below(x), size=skip.shape[-2:], mode="bilinear")
+        return self.merge(x + self.from_skip(skip))
+
+
+class Generator(nn.Module, PyTorchModelHubMixin):
+    """U-Net (Ronneberger et al. 2015): grey photo in, its colours out.
+
+    Args:
+        encoder: a torchvision ResNet, one of `config.ENCODERS`. Built without its weights;
+            `generator.encoder.load_imagenet()` fetches them.
+        decoder_widths: channels of the five decoder stages, coarse to fine.
+        working_size: pixels of the shorter side at which it was trained; the size it predicts
+            at unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet18",
+        decoder_widths: Sequence[int] = (256, 128, 64, 32, 16),
+        working_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.working_size = working_size
+        self.encoder = Encoder(encoder)
+        # Each stage joins the next finer features; the last joins L itself.
+        skips = [*reversed(self.encoder.widths[:-1]), 1]
+        if len(decoder_widths) != len(skips):
+            raise ColorizeError(
+                f"decoder_widths has {len(decoder_widths)} numbers, needs {len(skips)}"
+            )
+        inputs = [self.encoder.widths[-1], *decoder_widths[:-1]]
+        self.stages = nn.ModuleList(map(DecoderStage, inputs, skips, decoder_widths))
+        self.head = nn.Conv2d(decoder_widths[-1], 2, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=1e-3)  # start from grey, not from loud noise
+
+    def forward(self, L: Tensor) -> Tensor:
+        """Predict colour.
+
+        Args:
+            L: (B, 1, H, W) float, L / 50 - 1 in [-1, 1]; H and W from 32 up, odd ones too.
+
+        Returns:
+            (B, 2, H, W) float, ab / 110 in (-1, 1).
+        """
+        if min(L.shape[-2:]) < MIN_SIDE:
+            raise ColorizeError(
+                f"the generator needs at least {MIN_SIDE}x{MIN_SIDE} pixels, got "
+                f"{L.shape[-2]}x{L.shape[-1]}"
+            )
+        *skips, x = self.encoder(L)
+        for stage, skip in zip(self.stages, (*reversed(skips), L), strict=True):
+            x = stage(x, skip)
+        return torch.tanh(self.head(x))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Generator:
+        """What `from_pretrained` calls: safetensors only, and every key must fit."""
+        download = {k: options.pop(k) for k in _DOWNLOAD_OPTIONS if k in options}
+        device = options.pop("map_location", "cpu")
+        options.pop("strict", None)
+        file = Path(model_id) / SAFETENSORS_SINGLE_FILE
+        if not file.is_file():
+            file = Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **download))
+        generator = cls(**options)
+        state = load_file(file)
+        expected = generator.state_dict()
+        wrong = sorted(
+            key
+            for key in state.keys() | expected.keys()
+            if key not in state or key not in expected or state[key].shape != expected[key].shape
+        )
+        if wrong:
+            raise ColorizeError(
+                f"{file}: these weights do not fit the network in its config.json: "
+                f"{len(wrong)} keys differ, first {', '.join(wrong[:3])}"
+            )
+        generator.load_state_dict(state)
+        return generator.to(device).eval()
+
+
+def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return conv

@@ -1,0 +1,69 @@
+"""Read a photo from disk: upright, 8-bit RGB, at reduced scale where that is enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from colorize.errors import ColorizeError, first_line
+
+PHOTO_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"))
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """All photos under a folder, by suffix, sorted by their path inside it.
+
+    Raises:
+        ColorizeError: there is no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise ColorizeError(f"{folder}: no such folder; give a folder of photos")
+    photos = [p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()]
+    if not photos:
+        suffixes = " ".join(sorted(PHOTO_SUFFIXES))
+        raise ColorizeError(f"{folder}: no photos in this folder or below it ({suffixes})")
+    return sorted(photos, key=lambda p: p.relative_to(folder).as_posix())
+
+
+def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
+    """Open and decode a photo, turned the way its EXIF says.
+
+    Args:
+        path: the file.
+        at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter
+            side stays above this many pixels. None decodes it whole.
+
+    Raises:
+        ColorizeError: the file is missing or is not a photo that Pillow can read.
+    """
+    try:
+        with Image.open(path) as image:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError as error:
+        raise ColorizeError(f"{path}: no such file") from error
+    # Pillow's decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError,
+    # struct.error, zlib.error, DecompressionBombError ...), so everything is caught here.
+    except Exception as error:
+        raise ColorizeError(f"{path}: cannot be read as a photo ({first_line(error)})") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to 8-bit RGB. 16-bit grey is scaled down, not clipped; alpha is dropped."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.asarray(image).astype(np.float32) / 257.0
+        image = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """Resize (bicubic, antialiased) to cover a square of `size` pixels, and keep its middle.
+
+    This one way of bringing photos to a size serves training, held-out measures and `evaluate`:
+    the proportions are kept, what sticks out on the longer side is cut off.
+    """
+    return ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)

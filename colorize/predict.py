@@ -1,0 +1,140 @@
+"""`Colorizer`: a photo in, the same photo in colour out, at its own resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from colorize.checkpoint import load_generator, write_whole
+from colorize.color import lightness, scale_lab, scaled_to_rgb
+from colorize.data import to_network
+from colorize.errors import ColorizeError
+from colorize.generator import MIN_SIDE, Generator
+from colorize.metrics import to_uint8
+from colorize.photo import find_photos, open_photo, to_rgb
+
+_STRIP = 2**20  # pixels painted at a time: bounds the memory that a large photo takes
+_LONGEST = 4  # times the working size, for panoramas
+
+
+class Colorizer:
+    """Colours photos with a trained generator.
+
+    The photo keeps its own lightness to the pixel; only the colour comes from the network, which
+    sees the photo at the working size, and is brought up to the photo's size bilinearly.
+
+    Args:
+        generator: a trained `Generator`.
+        size: working size, pixels of the shorter side; None takes what it was trained at.
+        device: where to compute; None takes the GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        size: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.device = torch.device(
+            device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        )
+        self.generator = generator.to(self.device).eval()
+        self.size = size or generator.working_size
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        weights: str | Path,
+        size: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> Colorizer:
+        """Load weights from a folder or by their hub name; raises ColorizeError if it cannot."""
+        return cls(load_generator(weights), size, device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Colour a PIL image of any mode: RGB of the same size, RGBA if it has an alpha channel.
+
+        The image is first turned upright if its EXIF says so. Colour in it is not looked at.
+        """
+        image = ImageOps.exif_transpose(image)
+        alpha = image.getchannel("A") if "A" in image.getbands() else None
+        rgb = to_rgb(image)
+        colored = self._paint(rgb, self.predict_ab(rgb))
+        if alpha is not None:
+            colored.putalpha(alpha)
+        return colored
+
+    @torch.inference_mode()
+    def predict_ab(self, rgb: Image.Image) -> Tensor:
+        """Scaled ab (1, 2, h, w) at the working size, on the device."""
+        shape = working_shape(rgb.width, rgb.height, self.size)
+        small = rgb.resize(shape, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        L, _ = to_network(_to_tensor(np.asarray(small)).to(self.device))
+        return self.generator(L).float()
+
+    def _paint(self, rgb: Image.Image, ab: Tensor) -> Image.Image:
+        """The lightness of `rgb` with the colour of `ab`, upsampled."""
+        pixels = np.asarray(rgb)
+        ab = F.interpolate(ab, size=pixels.shape[:2], mode="bilinear")
+        colored = np.empty_like(pixels)
+        rows = max(1, _STRIP // rgb.width)
+        for top in range(0, rgb.height, rows):
+            strip = slice(top, top + rows)
+            L, _ = scale_lab(lightness(_to_tensor(pixels[strip]).to(self.device)))
+            painted = to_uint8(scaled_to_rgb(L, ab[:, :, strip]))
+            colored[strip] = painted[0].permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(colored)
+
+
+def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> list[str]:
+    """Colour photos and folders of photos into the folder `out`, under the names they have.
+
+    Photos of a folder keep their place inside it. A bad file is passed over.
+
+    Returns:
+        A line for each photo that failed.
+    """
+    failed, jobs = [], {}
+    for path in inputs:
+        try:
+            for photo in find_photos(path) if path.is_dir() else [path]:
+                target = out / (photo.relative_to(path) if path.is_dir() else photo.name)
+                if target in jobs:
+                    failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
+                elif target.resolve() == photo.resolve():
+                    failed.append(f"{photo}: would be overwritten; give another --out")
+                else:
+                    jobs[target] = photo
+        except ColorizeError as error:
+            failed.append(str(error))
+    for target, photo in tqdm(jobs.items(), "colouring", unit="photo"):
+        try:
+            colored = colorizer(open_photo(photo))
+            with write_whole(target) as temporary:
+                colored.save(temporary, quality=95)
+        except ColorizeError as error:
+            failed.append(str(error))
+    return failed
+
+
+def working_shape(width: int, height: int, size: int) -> tuple[int, int]:
+    """(width, height) at which the network sees a photo: the shorter side is `size`.
+
+    The longer side is kept in proportion up to four times that; panoramas beyond it shrink
+    further, down to what the generator accepts.
+    """
+    scale = min(size / min(width, height), _LONGEST * size / max(width, height))
+    return max(round(width * scale), MIN_SIDE), max(round(height * scale), MIN_SIDE)
+
+
+def _to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) to uint8 (1, 3, H, W)."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]

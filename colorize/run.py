@@ -1,0 +1,164 @@
+"""One run from photos to a finished run folder, and the demo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colorize.checkpoint import write_json, write_whole
+from colorize.config import DataConfig, RunConfig, TrainConfig
+from colorize.data import Photos, builtin_photos, load_photo_set, load_photos, spread, to_network
+from colorize.discriminator import PatchGAN
+from colorize.errors import ColorizeError
+from colorize.evaluate import measure
+from colorize.generator import Generator
+from colorize.photo import open_photo
+from colorize.predict import Colorizer
+from colorize.train import Trainer
+from colorize.viz import grid, sample_saver, save
+
+# Eight photos can only be learnt by heart, so: many crops of each, few held out, a short average.
+DEMO = RunConfig(
+    data=DataConfig(source="builtin", size=128, val_fraction=0.25, crop_margin=0.25),
+    train=TrainConfig(
+        batch_size=8,
+        repeats=40,
+        pretrain_epochs=5,
+        gan_epochs=2,
+        ema_decay=0.95,
+        encoder_weights="none",
+    ),
+)
+DEMO_PHOTO = "chelsea.png"
+
+
+def load_config(out: Path) -> RunConfig:
+    """The settings that a run folder was started with."""
+    path = out / "config.json"
+    if not path.is_file():
+        raise ColorizeError(f"{path}: nothing to resume here; leave out --resume to start a run")
+    try:
+        return RunConfig.from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ColorizeError(f"{path}: damaged settings; start again in a new folder") from error
+
+
+def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
+    """Pretrain, train the GAN, measure, and fill the run folder `out`.
+
+    Writes config.json, history.csv, curves.png, samples/, checkpoints/, pretrained/, generator/,
+    metrics.json and grid.png.
+
+    Raises:
+        ColorizeError: bad settings or data, or `out` already holds a run and `resume` is false.
+    """
+    if not resume and (out / "config.json").exists():
+        raise ColorizeError(f"{out}: holds a run already; add --resume, or give another --out")
+    torch.manual_seed(config.train.seed)
+    generator = Generator(encoder=config.encoder, working_size=config.data.size)
+    if not resume:  # a resumed run reads its weights from the checkpoint
+        _load_encoder_weights(generator, config.train.encoder_weights)
+    photos = load_photos(config.data, config.train.seed)
+    print(photos.summary())
+    write_json(out / "config.json", config.to_dict())
+    trainer = Trainer(
+        config.train,
+        photos,
+        generator,
+        PatchGAN(),
+        out=out,
+        resume=resume,
+        callbacks=[sample_saver(out)],
+    )
+    print(f"training on {trainer.accelerator.device} in {trainer.precision}")
+    trainer.pretrain()
+    trainer.train_gan()
+    metrics = evaluate_run(out, photos)
+    print(table(metrics))
+    save_grid(out, photos)
+    return photos
+
+
+def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
+    """Measure the weights of each stage on the held-out photos and write metrics.json."""
+    metrics: dict[str, Any] = {}
+    for stage in ("pretrained", "generator"):
+        if (out / stage).is_dir() and len(photos.val):
+            colorizer = Colorizer.from_pretrained(out / stage)
+            metrics[stage] = measure(
+                colorizer.generator, photos.val, device=colorizer.device, full=True
+            )
+    write_json(out / "metrics.json", {"photos": len(photos.val), **metrics})
+    return metrics
+
+
+def evaluate_folder(data: str, weights: str, size: int, file: Path | None) -> dict[str, float]:
+    """Measure weights on all readable photos of a folder; writes them as JSON if a file is given.
+
+    Raises:
+        ColorizeError: no such folder or weights, or no photo that can be read.
+    """
+    colorizer = Colorizer.from_pretrained(weights)
+    photos = load_photo_set(data, size)
+    measures = measure(colorizer.generator, photos, device=colorizer.device, full=True)
+    if file:
+        write_json(
+            file,
+            {"data": data, "weights": weights, "size": size, "photos": len(photos), **measures},
+        )
+    return measures
+
+
+def table(metrics: dict[str, dict[str, float]]) -> str:
+    """Measures as text, a row a network."""
+    names = next(iter(metrics.values()), {})
+    lines = [" " * 12 + "".join(f"{name.replace('colorfulness', 'colorf.'):>14}" for name in names)]
+    for stage, row in metrics.items():
+        lines.append(f"{stage:<12}" + "".join(f"{row[name]:>14.4f}" for name in names))
+    return "\n".join(lines)
+
+
+def save_grid(out: Path, photos: Photos, most: int = 8) -> None:
+    """Write grid.png: photos that the network was trained on, then photos it never saw."""
+    shown = [(photos.train, "trained on"), (photos.val, "not seen in training")]
+    colorizer = Colorizer.from_pretrained(out / "generator")
+    batches, captions = [], []
+    for photo_set, caption in shown:
+        chosen = spread(len(photo_set), most)
+        # Training photos have a margin for random crops; show their middle.
+        margin = (photo_set.array.shape[1] - photos.size) // 2
+        middle = slice(margin, margin + photos.size)
+        batches.append(photo_set.__getitems__(chosen)[:, :, middle, middle])
+        captions += [f"{Path(photo_set.names[row]).name}: {caption}" for row in chosen]
+    L, ab = to_network(torch.cat(batches).to(colorizer.device))
+    with torch.inference_mode():
+        predicted = colorizer.generator(L)
+    save(grid(L.cpu(), predicted.cpu(), ab.cpu(), captions), out / "grid.png")
+
+
+def run_demo(out: Path) -> None:
+    """Train on the built-in photos and colour one of them at full size."""
+    run_training(DEMO, out)
+    source = next(path for path in builtin_photos() if path.name == DEMO_PHOTO)
+    grey = open_photo(source).convert("L")
+    colored = Colorizer.from_pretrained(out / "generator")(grey)
+    for image, name in ((grey, "grey.png"), (colored, "coloured.png")):
+        with write_whole(out / name) as temporary:
+            image.save(temporary)
+    print(f"{out / 'grid.png'}: grey, coloured, truth, and which photos were trained on")
+    print(f"{out / 'coloured.png'}: {grey.width}x{grey.height}, coloured from {out / 'grey.png'}")
+
+
+def _load_encoder_weights(generator: Generator, wish: str) -> None:
+    """ImageNet weights for the encoder: wanted, not wanted, or wanted if they can be had."""
+    if wish == "none":
+        return
+    try:
+        generator.encoder.load_imagenet()
+    except ColorizeError as error:
+        if wish == "imagenet":
+            raise
+        print(f"{error}; going on without them")

@@ -1,0 +1,296 @@
+"""The Trainer: repeats the steps over the photos, measures, saves and reports each epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_history
+from colorize.config import TrainConfig
+from colorize.data import (
+    Photos,
+    random_crop_flip,
+    spread,
+    to_network,
+    train_loader,
+)
+from colorize.errors import ColorizeError
+from colorize.evaluate import measure
+from colorize.generator import Generator
+from colorize.precision import pick_precision
+from colorize.steps import Losses, discriminator_step, generator_step, pretrain_step
+
+_GAN_EPOCHS_FROM = 1_000_000  # so that the stages see different orders
+SAMPLES = 8  # held-out photos in the grid of each epoch
+
+
+@dataclass
+class EpochReport:
+    """What a callback gets after each epoch. Tensors are on the CPU, of held-out photos."""
+
+    stage: str  # "pretrain" or "gan"
+    epoch: int  # from 1
+    epochs: int
+    history: list[dict[str, Any]]  # a row an epoch, this one last
+    L: Tensor  # (n, 1, size, size), scaled
+    ab_predicted: Tensor  # (n, 2, size, size), by the averaged generator
+    ab_true: Tensor
+
+
+@dataclass
+class _Stage:
+    name: str  # "pretrain" or "gan"
+    epochs: int
+    step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
+    schedules: list[LRScheduler]
+    parts: dict[str, Any]  # what a checkpoint must hold beside the generator
+
+
+class Trainer:
+    """Pretrains a generator with L1, then trains it against a discriminator.
+
+    Both networks are changed in place; after each stage `generator` holds its averaged weights.
+
+    Args:
+        config: learning rates, epochs and so on.
+        photos: see `data.load_photos`.
+        generator, discriminator: the networks; D is needed for `train_gan` only.
+        out: a run folder. Each epoch writes `history.csv`, `checkpoints/last.pt` and the averaged
+            weights, `generator/`; `pretrained/` keeps those of the first stage. None keeps
+            everything in memory.
+        resume: go on from `out`'s checkpoint.
+        callbacks: each is called with an `EpochReport` after every epoch.
+        progress: show a bar a epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        photos: Photos,
+        generator: Generator,
+        discriminator: nn.Module | None = None,
+        out: Path | None = None,
+        resume: bool = False,
+        callbacks: Sequence[Callable[[EpochReport], None]] = (),
+        progress: bool = True,
+    ) -> None:
+        self.config, self.photos, self.out = config, photos, out
+        self.callbacks, self.progress = callbacks, progress
+        self.saved = load_checkpoint(self._checkpoint_path()) if resume else {}
+        self.history: list[dict[str, Any]] = self.saved.get("history", [])
+        # A resumed run keeps its precision: a measured choice could fall the other way today.
+        self.precision = self.saved.get("precision") or pick_precision(config.precision)
+        # Accelerate's settings are global to the process, and a notebook makes many trainers.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(
+            mixed_precision="no" if self.precision == "fp32" else self.precision
+        )
+        device = self.accelerator.device
+        self.generator = generator.to(device, memory_format=torch.channels_last)
+        self.discriminator = discriminator
+        if discriminator is not None:
+            discriminator.to(device, memory_format=torch.channels_last)
+        average = get_ema_multi_avg_fn(config.ema_decay)
+        self.averaged = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
+
+    def pretrain(self) -> list[dict[str, Any]]:
+        """Train the generator alone, with L1. Returns the history, a dict an epoch."""
+        config = self.config
+        if self.saved.get("stage") == "gan" or not config.pretrain_epochs:
+            return self.history
+        encoder = list(self.generator.encoder.parameters())
+        rest = [*self.generator.stages.parameters(), *self.generator.head.parameters()]
+        # Weights that already know photos need, and stand, smaller steps than fresh ones.
+        encoder_lr = config.pretrain_lr * (1.0 if config.encoder_weights == "none" else 0.1)
+        optimizer = torch.optim.AdamW(
+            [{"params": encoder, "lr": encoder_lr}, {"params": rest, "lr": config.pretrain_lr}],
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        generator, optimizer = self.accelerator.prepare(self.generator, optimizer)
+        schedule = OneCycleLR(
+            optimizer.optimizer,
+            max_lr=[encoder_lr, config.pretrain_lr],
+            total_steps=config.pretrain_epochs * self._steps_per_epoch(),
+        )
+
+        def step(L: Tensor, ab: Tensor) -> Losses:
+            return pretrain_step(generator, optimizer, L, ab, self.accelerator.backward)
+
+        parts = {"g_optimizer": optimizer}
+        self._fit(_Stage("pretrain", config.pretrain_epochs, step, [schedule], parts))
+        if self.out:
+            save_weights(self.generator, self.out / "pretrained")
+        return self.history
+
+    def train_gan(self) -> list[dict[str, Any]]:
+        """Train both networks against each other. Returns the history, a dict an epoch."""
+        config = self.config
+        if not config.gan_epochs:
+            return self.history
+        if self.discriminator is None:
+            raise ColorizeError(
+                "train_gan needs a discriminator: Trainer(..., discriminator=PatchGAN())"
+            )
+        adam = partial(torch.optim.Adam, lr=config.gan_lr, betas=config.gan_betas, fused=True)
+        generator, discriminator, g_optimizer, d_optimizer = self.accelerator.prepare(
+            self.generator,
+            self.discriminator,
+            adam(self.generator.parameters()),
+            adam(self.discriminator.parameters()),
+        )
+        # DDP's wrapper expects a gradient for every parameter; the G step gives D none.
+        frozen = self.accelerator.unwrap_model(discriminator)
+        total = config.gan_epochs * self._steps_per_epoch()
+        schedules = [
+            LambdaLR(o.optimizer, lambda step: min(1.0, 2.0 - 2.0 * step / total))
+            for o in (g_optimizer, d_optimizer)
+        ]
+
+        def step(L: Tensor, ab: Tensor) -> Losses:
+            fake = generator(L)
+            batch = {"L": L, "ab": ab, "fake_ab": fake, "objective": config.objective}
+            backward = self.accelerator.backward
+            d = discriminator_step(discriminator, d_optimizer, backward=backward, **batch)
+            g = generator_step(
+                frozen, g_optimizer, backward=backward, lambda_l1=config.lambda_l1, **batch
+            )
+            return d | g
+
+        parts = {
+            "discriminator": self.discriminator,
+            "g_optimizer": g_optimizer,
+            "d_optimizer": d_optimizer,
+        }
+        self._fit(_Stage("gan", config.gan_epochs, step, schedules, parts))
+        return self.history
+
+    def validate(self) -> dict[str, float]:
+        """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""
+        device, batch_size = self.accelerator.device, self.config.batch_size
+        means = measure(self.predict, self.photos.val, batch_size, device)
+        return {f"val_{name}": value for name, value in means.items()}
+
+    @torch.no_grad()
+    def predict(self, L: Tensor) -> Tensor:
+        """The averaged generator's ab (B, 2, H, W) for L (B, 1, H, W), both scaled."""
+        self.averaged.eval()
+        with self.accelerator.autocast():
+            return self.averaged(L).float()
+
+    def _fit(self, stage: _Stage) -> None:
+        """Repeat the stage's step over the photos; measure, save and report each epoch."""
+        start = self._restore(stage)
+        try:
+            for epoch in range(start, stage.epochs):
+                row = self._train_epoch(stage, epoch) | self.validate()
+                self.history.append({"stage": stage.name, "epoch": epoch + 1, **row})
+                self._save(stage, epoch + 1)
+                self._report(stage, epoch + 1)
+        finally:
+            # Undo what Accelerate did to `forward`, also when the user stops the run.
+            for network in (self.generator, self.discriminator):
+                if network is not None:
+                    self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+            self.accelerator.free_memory()
+            self.generator.load_state_dict(self.averaged.module.state_dict())
+
+    def _train_epoch(self, stage: _Stage, epoch: int) -> dict[str, float]:
+        """One pass over the training photos; gives the mean losses and the speed."""
+        config = self.config
+        # Order and crops depend on the seed, the stage and the epoch, on nothing that ran before:
+        # a resumed run sees what an unbroken one sees.
+        seed = config.seed * 1_000_003 + epoch + (_GAN_EPOCHS_FROM if stage.name == "gan" else 0)
+        crops = torch.Generator().manual_seed(seed)
+        loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats)
+        loader = self.accelerator.prepare(loader)
+        self.generator.train()
+        totals: Losses = {}
+        steps, seen, started = 0, 0, time.perf_counter()
+        name = f"{stage.name} {epoch + 1}/{stage.epochs}"
+        total = len(loader) * config.batch_size
+        with tqdm(total=total, desc=name, unit="photo", disable=not self.progress) as bar:
+            for steps, rgb in enumerate(loader, start=1):
+                L, ab = to_network(random_crop_flip(rgb, self.photos.size, crops))
+                losses = stage.step(L, ab)
+                for schedule in stage.schedules:
+                    schedule.step()
+                self.averaged.update_parameters(self.generator)
+                totals = {key: totals.get(key, 0.0) + loss for key, loss in losses.items()}
+                if self.progress and steps % 10 == 0:  # reading a loss waits for the device
+                    bar.set_postfix({key: f"{loss.item():.4f}" for key, loss in losses.items()})
+                seen += len(rgb)
+                bar.update(len(rgb))
+        means = {key: round(float(total) / steps, 6) for key, total in totals.items()}
+        if not all(map(math.isfinite, means.values())):
+            raise ColorizeError(
+                f"{name}: a loss is no longer a number ({means}); the last checkpoint is from "
+                "before; try a lower learning rate or --precision fp32"
+            )
+        seconds = time.perf_counter() - started
+        return means | {"seconds": round(seconds, 2), "photos_per_second": round(seen / seconds, 2)}
+
+    def _report(self, stage: _Stage, epoch: int) -> None:
+        if not self.callbacks or not len(self.photos.val):
+            return
+        chosen = spread(len(self.photos.val), SAMPLES)
+        L, ab = to_network(self.photos.val.__getitems__(chosen).to(self.accelerator.device))
+        tensors = (L.cpu(), self.predict(L).cpu(), ab.cpu())
+        for callback in self.callbacks:
+            callback(EpochReport(stage.name, epoch, stage.epochs, self.history, *tensors))
+
+    def _steps_per_epoch(self) -> int:
+        loader = train_loader(self.photos.train, self.config.batch_size, 0, self.config.repeats)
+        return len(self.accelerator.prepare(loader))
+
+    def _checkpoint_path(self) -> Path:
+        if self.out is None:
+            raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
+        return self.out / "checkpoints" / "last.pt"
+
+    def _parts(self, stage: _Stage) -> dict[str, Any]:
+        """All that has a state, by name."""
+        scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler else {}
+        schedules = {f"schedule_{i}": s for i, s in enumerate(stage.schedules)}
+        networks = {"generator": self.generator, "averaged": self.averaged}
+        return networks | stage.parts | schedules | scaler
+
+    def _save(self, stage: _Stage, epoch: int) -> None:
+        if self.out:
+            state = {
+                "stage": stage.name,
+                "epoch": epoch,
+                "precision": self.precision,
+                "history": self.history,
+                "parts": {name: part.state_dict() for name, part in self._parts(stage).items()},
+            }
+            save_checkpoint(self._checkpoint_path(), state)
+            save_weights(self.averaged.module, self.out / "generator")
+            write_history(self.out / "history.csv", self.history)
+
+    def _restore(self, stage: _Stage) -> int:
+        """Load what was saved; gives how many epochs of this stage are done."""
+        saved, self.saved = self.saved, {}
+        if not saved:
+            return 0
+        parts = self._parts(stage)
+        if saved["stage"] != stage.name:  # stopped between the stages: only the average goes on
+            self.averaged.load_state_dict(saved["parts"]["averaged"])
+            self.generator.load_state_dict(self.averaged.module.state_dict())
+            return 0
+        for name, part in parts.items():
+            part.load_state_dict(saved["parts"][name])
+        return saved["epoch"]
