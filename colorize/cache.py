@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from colorize.errors import ColorizeError
 from colorize.metrics import colorfulness
-from colorize.photo import fit_square, open_photo, to_rgb
+from colorize.photo import fit_square, open_rgb
 
 _FORMAT = 1  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
@@ -82,12 +82,12 @@ def _read_entry(entry: Path, count: int, size: int) -> Decoded | None:
     try:
         index = json.loads((entry / _INDEX).read_text())
         array = np.load(entry / _PHOTOS, mmap_mode="r")
-    except (OSError, ValueError):  # not there, or cut short
+        unreadable = {int(row): reason for row, reason in index["unreadable"].items()}
+        decoded = Decoded(array, index["colorfulness"], unreadable)
+    except (OSError, EOFError, ValueError, KeyError):  # not there, or cut short
         return None
-    if array.shape != (count, size, size, 3) or len(index["colorfulness"]) != count:
-        return None
-    unreadable = {int(row): reason for row, reason in index["unreadable"].items()}
-    return Decoded(array, index["colorfulness"], unreadable)
+    whole = array.shape == (count, size, size, 3) and len(decoded.colorfulness) == count
+    return decoded if whole else None
 
 
 def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool) -> None:
@@ -104,6 +104,8 @@ def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool)
             colors.append(color)
             if reason:
                 unreadable[row] = reason
+        file.flush()
+        os.fsync(file.fileno())
     (folder / _INDEX).write_text(json.dumps({"colorfulness": colors, "unreadable": unreadable}))
 
 
@@ -111,7 +113,7 @@ def _decode(path: Path, size: int) -> tuple[np.ndarray, float, str]:
     """One photo: pixels (size, size, 3), its colourfulness, and why it could not be read."""
     try:
         # Twice the size leaves the bicubic filter enough to work with.
-        pixels = np.asarray(fit_square(to_rgb(open_photo(path, at_least=2 * size)), size))
+        pixels = np.asarray(fit_square(open_rgb(path, at_least=2 * size), size))
     except ColorizeError as error:
         return np.zeros((size, size, 3), np.uint8), 0.0, str(error)
     batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from safetensors import SafetensorError
 
 from colorize.errors import ColorizeError, first_line
 from colorize.generator import Generator
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 
 
 @contextmanager
@@ -33,8 +36,16 @@ def write_whole(path: Path) -> Iterator[Path]:
         temporary = folder / path.name
         yield temporary
         if temporary.is_dir() and path.is_dir():
-            path.rename(folder / "old")
-        os.replace(temporary, path)
+            # A folder cannot be replaced in one go as a file can: step aside, and back on failure.
+            path.rename(folder.parent / f"{folder.name}-old")
+            try:
+                temporary.rename(path)
+            except BaseException:
+                (folder.parent / f"{folder.name}-old").rename(path)
+                raise
+            shutil.rmtree(folder.parent / f"{folder.name}-old")
+        else:
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -66,26 +77,24 @@ def load_generator(weights: str | Path) -> Generator:
     Raises:
         ColorizeError: neither a weights folder nor within reach, or the weights do not fit.
     """
+    folder = Path(weights)
+    if folder.is_dir():
+        files = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
+        if missing := [name for name in files if not (folder / name).is_file()]:
+            raise ColorizeError(
+                f"{weights}: no weights folder, it has no {' and no '.join(missing)}"
+            )
+    elif not _HUB_NAME.fullmatch(str(weights)) or folder.parent.is_dir():
+        raise ColorizeError(f"{weights}: no such weights folder; a run keeps one in RUN/generator")
     try:
-        if Path(weights).is_dir():
-            missing = [
-                f
-                for f in (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
-                if not (Path(weights) / f).is_file()
-            ]
-            if missing:
-                raise ColorizeError(
-                    f"{weights}: not a weights folder, no {' and no '.join(missing)} in it"
-                )
         return Generator.from_pretrained(str(weights))
-    except ColorizeError:
-        raise
+    except ColorizeError as error:
+        raise ColorizeError(f"{weights}: {error}") from error
     except SafetensorError as error:
         raise ColorizeError(f"{weights}: {SAFETENSORS_SINGLE_FILE} is damaged ({error})") from error
-    except Exception as error:  # the hub client's own errors, bad names, no network, bad JSON
-        raise ColorizeError(
-            f"{weights}: no such weights folder, and not to be had from the hub ({first_line(error)})"
-        ) from error
+    except Exception as error:  # bad JSON, or the hub client's own errors
+        what = f"{CONFIG_NAME} is damaged" if folder.is_dir() else "cannot be had from the hub"
+        raise ColorizeError(f"{weights}: {what} ({first_line(error)})") from error
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -105,6 +114,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ColorizeError(f"{path}: no checkpoint to resume from; leave out --resume")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"holds a {type(state).__name__}")
+        return state
     except Exception as error:  # zip, pickle and torch errors alike
         raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from error

@@ -36,8 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             reason = error.strerror or str(error)
         print(f"colorize: {error.filename or ''}: {reason}".replace(" : ", " "), file=sys.stderr)
     except KeyboardInterrupt:
-        print("colorize: stopped; a training run goes on with --resume", file=sys.stderr)
+        hint = "; train --resume goes on from the last epoch" if args.command == "train" else ""
+        print(f"colorize: stopped{hint}", file=sys.stderr)
         return 130
+    except (RuntimeError, MemoryError) as error:
+        # torch.OutOfMemoryError by its name: importing torch for it would take seconds.
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        print("colorize: out of memory; try a smaller --batch-size or --size", file=sys.stderr)
     return 1
 
 
@@ -110,7 +116,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--lambda-l1", train, "lambda_l1", type=_rate, help="weight of L1 beside the GAN loss")
     add("--objective", train, "objective", choices=OBJECTIVES, help="GAN objective")
     add("--precision", train, "precision", choices=PRECISIONS, help="number format")
-    add("--seed", train, "seed", type=int, help="decides split, order, crops and initial weights")
+    add(
+        "--seed", train, "seed", type=_count, help="decides split, order, crops and initial weights"
+    )
 
 
 def _settings(args: argparse.Namespace, base: RunConfig) -> RunConfig:

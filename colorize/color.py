@@ -72,6 +72,7 @@ def lightness_to_grey(L: Tensor) -> Tensor:
     return _gamma(_f_inverse((L + 16.0) / 116.0).clamp(0.0, 1.0))
 
 
+@torch.no_grad()
 def fit_to_gamut(lab: Tensor, steps: int = 12) -> Tensor:
     """Pull colours outside sRGB towards grey, at the same lightness and hue, until they fit.
 
@@ -80,7 +81,8 @@ def fit_to_gamut(lab: Tensor, steps: int = 12) -> Tensor:
         steps: halvings of the search interval; 12 leave less than 0.03 ab units.
 
     Returns:
-        (B, 3, H, W); colours that fitted already are untouched.
+        (B, 3, H, W); colours that fitted already are untouched. For pictures, not for losses:
+        gradients do not pass.
     """
     L, a, b = lab.clone().unbind(-3)
     outside = ~_fits(L, a, b)

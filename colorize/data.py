@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,9 @@ from colorize.photo import find_photos
 
 # Colour photos that come with packages this one needs anyway: package and path inside it.
 _BUILTIN = (
+    ("skimage", "data/coffee.png"),
     ("skimage", "data/astronaut.png"),
     ("skimage", "data/chelsea.png"),
-    ("skimage", "data/coffee.png"),
     ("skimage", "data/rocket.jpg"),
     ("skimage", "data/motorcycle_left.png"),
     ("sklearn", "datasets/images/china.jpg"),
@@ -60,8 +61,8 @@ def coco_folder() -> Path:
         return Path(untar_data(URLs.COCO_SAMPLE)) / "train_sample"
     except Exception as error:  # fastai raises bare Exceptions beside the network's own
         raise ColorizeError(
-            f"the COCO sample cannot be downloaded from {URLs.COCO_SAMPLE} ({first_line(error)}); check the "
-            "network, or give a folder of photos with --data FOLDER"
+            f"the COCO sample cannot be downloaded from {URLs.COCO_SAMPLE} "
+            f"({first_line(error)}); check the network, or give a folder by --data FOLDER"
         ) from error
 
 
@@ -108,6 +109,11 @@ class Photos:
     grey: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)  # name -> reason
 
+    def fingerprint(self) -> str:
+        """Changes with the photos of either part, and with nothing else."""
+        names = json.dumps([self.train.names, self.val.names])
+        return hashlib.sha256(names.encode()).hexdigest()
+
     def summary(self) -> str:
         """One or two lines for people: how many photos, and which were left out."""
         text = f"{len(self.train)} photos to train on, {len(self.val)} held out"
@@ -150,8 +156,8 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
     return photos
 
 
-def load_photo_set(folder: str, size: int, cache: str | None = None) -> PhotoSet:
-    """All readable photos of a folder, to measure on.
+def load_photo_set(folder: str, size: int, cache: str | None = None) -> tuple[PhotoSet, list[str]]:
+    """All readable photos of a folder, to measure on, and a line for each unreadable one.
 
     Raises:
         ColorizeError: no such folder, or no photo in it that can be read.
@@ -161,7 +167,7 @@ def load_photo_set(folder: str, size: int, cache: str | None = None) -> PhotoSet
     kept = [row for row in range(len(paths)) if row not in files.unreadable]
     if not kept:
         raise ColorizeError(f"{folder}: none of its {len(paths)} photos can be read")
-    return _photo_set(files.array, kept, list(paths))
+    return _photo_set(files.array, kept, list(paths)), list(files.unreadable.values())
 
 
 def random_crop_flip(rgb: Tensor, size: int, random: torch.Generator) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +63,7 @@ class Encoder(nn.Module):
         if name not in ENCODERS:
             raise ColorizeError(f"encoder {name!r} is not one of {', '.join(ENCODERS)}")
         self.name = name
+        self.pretrained = False  # whether `load_imagenet` was called
         resnet = torchvision.models.get_model(name, weights=None)
         self.stem = Stem(resnet.conv1.out_channels)
         self.bn1, self.relu, self.maxpool = resnet.bn1, resnet.relu, resnet.maxpool
@@ -90,21 +90,22 @@ class Encoder(nn.Module):
             ColorizeError: they are neither on disk nor within reach.
         """
         weights = torchvision.models.get_model_weights(self.name).DEFAULT
+        resnet = torchvision.models.get_model(self.name, weights=None)
         try:
             state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-        except (URLError, OSError, RuntimeError) as error:
+            resnet.load_state_dict(state)
+        except Exception as error:  # the network's, the disk's, or a damaged file's
             file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+            what = f"delete the damaged {file}" if file.exists() else f"put {weights.url} at {file}"
             raise ColorizeError(
-                f"no ImageNet weights for {self.name}: {weights.url} cannot be fetched "
-                f"({first_line(error)}); put that file at {file}, or train from scratch with "
-                "--encoder-weights none"
+                f"no ImageNet weights for {self.name} ({first_line(error)}); {what}, or train "
+                "from scratch with --encoder-weights none"
             ) from error
-        resnet = torchvision.models.get_model(self.name, weights=None)
-        resnet.load_state_dict(state)
         self.stem.fold(resnet.conv1.weight)
         self.bn1.load_state_dict(resnet.bn1.state_dict())
         for i, layer in enumerate(self.layers, start=1):
             layer.load_state_dict(getattr(resnet, f"layer{i}").state_dict())
+        self.pretrained = True
 
 
 class DecoderStage(nn.Module):
@@ -163,6 +164,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         self.stages = nn.ModuleList(map(DecoderStage, inputs, skips, decoder_widths))
         self.head = nn.Conv2d(decoder_widths[-1], 2, 3, padding=1)
         nn.init.normal_(self.head.weight, std=1e-3)  # start from grey, not from loud noise
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, L: Tensor) -> Tensor:
         """Predict colour.
@@ -202,8 +204,8 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         )
         if wrong:
             raise ColorizeError(
-                f"{file}: these weights do not fit the network in its config.json: "
-                f"{len(wrong)} keys differ, first {', '.join(wrong[:3])}"
+                f"the weights do not fit the network that config.json describes: {len(wrong)} keys "
+                f"differ, first {', '.join(wrong[:3])}"
             )
         generator.load_state_dict(state)
         return generator.to(device).eval()

@@ -9,7 +9,9 @@ from colorize.config import OBJECTIVES
 from colorize.errors import ColorizeError
 
 
-def gan_loss(logits: Tensor, real: bool, objective: str = "bce", for_discriminator: bool = True):
+def gan_loss(
+    logits: Tensor, real: bool, objective: str = "bce", for_discriminator: bool = True
+) -> Tensor:
     """How far a matrix of logits is from saying `real` (or fake) in every patch.
 
     Args:

@@ -52,6 +52,15 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
         raise ColorizeError(f"{path}: cannot be read as a photo ({first_line(error)})") from error
 
 
+def open_rgb(path: Path, at_least: int | None = None) -> Image.Image:
+    """`open_photo` and `to_rgb`; raises ColorizeError with the file's name if either fails."""
+    image = open_photo(path, at_least)
+    try:
+        return to_rgb(image)
+    except (ValueError, OSError) as error:
+        raise ColorizeError(f"{path}: mode {image.mode} cannot be read ({error})") from error
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to 8-bit RGB. 16-bit grey is scaled down, not clipped; alpha is dropped."""
     if image.mode.startswith("I;16") or image.mode == "I":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 
 import torch
+from accelerate import PartialState
 from torch import nn
+
+from colorize.errors import ColorizeError
 
 _WORTHWHILE = 1.3  # on a CPU bf16 must be this much faster to be worth its three digits
 
@@ -16,20 +19,17 @@ def pick_precision(wish: str = "auto", device: torch.device | None = None) -> st
     GPUs with bf16 use it: it has the range of float32, so a GAN's losses cannot overflow. Older
     ones (a T4) use fp16 with loss scaling. A CPU uses bf16 only if it measures faster here.
     """
+    device = device or PartialState().device
+    if wish == "fp16" and device.type == "cpu":
+        raise ColorizeError("fp16 trains on a GPU only; on a CPU take --precision bf16 or fp32")
     if wish != "auto":
         return wish
-    device = device or _default_device()
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         return "bf16" if major >= 8 else "fp16"
     if device.type == "cpu" and _bf16_speedup() > _WORTHWHILE:
         return "bf16"
     return "fp32"
-
-
-def _default_device() -> torch.device:
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
 
 
 def _bf16_speedup() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from tqdm.auto import tqdm
 from colorize.checkpoint import load_generator, write_whole
 from colorize.color import lightness, scale_lab, scaled_to_rgb
 from colorize.data import to_network
-from colorize.errors import ColorizeError
+from colorize.errors import ColorizeError, first_line
 from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
-from colorize.photo import find_photos, open_photo, to_rgb
+from colorize.photo import PHOTO_SUFFIXES, find_photos, open_photo, to_rgb
 
 _STRIP = 2**20  # pixels painted at a time: bounds the memory that a large photo takes
 _LONGEST = 4  # times the working size, for panoramas
@@ -60,12 +61,13 @@ class Colorizer:
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Colour a PIL image of any mode: RGB of the same size, RGBA if it has an alpha channel.
+        """Colour a PIL image of any mode: RGB of the same size, RGBA if it has transparency.
 
         The image is first turned upright if its EXIF says so. Colour in it is not looked at.
         """
         image = ImageOps.exif_transpose(image)
-        alpha = image.getchannel("A") if "A" in image.getbands() else None
+        has_alpha = image.has_transparency_data
+        alpha = image.convert("RGBA").getchannel("A") if has_alpha else None
         rgb = to_rgb(image)
         colored = self._paint(rgb, self.predict_ab(rgb))
         if alpha is not None:
@@ -102,27 +104,47 @@ def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> l
     Returns:
         A line for each photo that failed.
     """
-    failed, jobs = [], {}
+    failed: list[str] = []
+    jobs: dict[Path, Path] = {}  # target -> photo
     for path in inputs:
         try:
-            for photo in find_photos(path) if path.is_dir() else [path]:
-                target = out / (photo.relative_to(path) if path.is_dir() else photo.name)
-                if target in jobs:
-                    failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
-                elif target.resolve() == photo.resolve():
-                    failed.append(f"{photo}: would be overwritten; give another --out")
-                else:
-                    jobs[target] = photo
+            # What an earlier run put into an `out` inside the folder is not a photo to colour.
+            found = find_photos(path) if path.is_dir() else [path]
+            photos = [p for p in found if not path.is_dir() or out not in p.parents]
         except ColorizeError as error:
             failed.append(str(error))
+            continue
+        for photo in photos:
+            target = out / (photo.relative_to(path) if path.is_dir() else photo.name)
+            if target in jobs:
+                failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
+            else:
+                jobs[target] = photo
+    originals = {photo.resolve() for photo in jobs.values()}
     for target, photo in tqdm(jobs.items(), "colouring", unit="photo"):
         try:
-            colored = colorizer(open_photo(photo))
-            with write_whole(target) as temporary:
-                colored.save(temporary, quality=95)
+            if target.resolve() in originals:
+                raise ColorizeError(f"{target}: is one of the photos; give another --out")
+            _save(colorizer(open_photo(photo)), target)
         except ColorizeError as error:
             failed.append(str(error))
+        except (OSError, ValueError, RuntimeError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            failed.append(f"{photo}: {first_line(error)}")
     return failed
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Write a coloured photo, whole, as its suffix says."""
+    if path.suffix.lower() not in PHOTO_SUFFIXES:
+        raise ColorizeError(
+            f"{path}: unknown kind of photo; use {' '.join(sorted(PHOTO_SUFFIXES))}"
+        )
+    if path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
+        image = image.convert("RGB")  # these hold no transparency
+    with write_whole(path) as temporary:
+        image.save(temporary, quality=95)
 
 
 def working_shape(width: int, height: int, size: int) -> tuple[int, int]:

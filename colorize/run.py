@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
@@ -32,7 +33,6 @@ DEMO = RunConfig(
         encoder_weights="none",
     ),
 )
-DEMO_PHOTO = "chelsea.png"
 
 
 def load_config(out: Path) -> RunConfig:
@@ -49,21 +49,29 @@ def load_config(out: Path) -> RunConfig:
 def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     """Pretrain, train the GAN, measure, and fill the run folder `out`.
 
-    Writes config.json, history.csv, curves.png, samples/, checkpoints/, pretrained/, generator/,
-    metrics.json and grid.png.
+    Writes config.json, left_out.json, history.csv, curves.png, samples/, checkpoints/,
+    pretrained/, generator/, metrics.json and grid.png.
 
     Raises:
         ColorizeError: bad settings or data, or `out` already holds a run and `resume` is false.
     """
-    if not resume and (out / "config.json").exists():
-        raise ColorizeError(f"{out}: holds a run already; add --resume, or give another --out")
-    torch.manual_seed(config.train.seed)
+    seed = config.train.seed
+    if not resume and (out / "checkpoints").exists():
+        raise ColorizeError(
+            f"{out}: holds a run already; go on with it by `train --out {out} --resume`, or give "
+            "another --out"
+        )
+    if not config.train.pretrain_epochs + config.train.gan_epochs:
+        raise ColorizeError("nothing to train: --pretrain-epochs and --gan-epochs are both 0")
+    process = PartialState()
+    with process.main_process_first():  # the others then find the cache filled
+        photos = load_photos(config.data, seed, progress=process.is_main_process)
+    process.print(photos.summary())
+    torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
         _load_encoder_weights(generator, config.train.encoder_weights)
-    photos = load_photos(config.data, config.train.seed)
-    print(photos.summary())
-    write_json(out / "config.json", config.to_dict())
+    torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
     trainer = Trainer(
         config.train,
         photos,
@@ -73,12 +81,16 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
         resume=resume,
         callbacks=[sample_saver(out)],
     )
-    print(f"training on {trainer.accelerator.device} in {trainer.precision}")
+    if process.is_main_process:
+        write_json(out / "config.json", config.to_dict())
+        left_out = {"grey": photos.grey, "unreadable": photos.unreadable}
+        write_json(out / "left_out.json", left_out)
+    process.print(f"training on {trainer.accelerator.device} in {trainer.precision}")
     trainer.pretrain()
     trainer.train_gan()
-    metrics = evaluate_run(out, photos)
-    print(table(metrics))
-    save_grid(out, photos)
+    if process.is_main_process:
+        print(table(evaluate_run(out, photos)))
+        save_grid(out, photos)
     return photos
 
 
@@ -102,7 +114,9 @@ def evaluate_folder(data: str, weights: str, size: int, file: Path | None) -> di
         ColorizeError: no such folder or weights, or no photo that can be read.
     """
     colorizer = Colorizer.from_pretrained(weights)
-    photos = load_photo_set(data, size)
+    photos, unreadable = load_photo_set(data, size)
+    for line in unreadable:
+        print(f"left out: {line}")
     measures = measure(colorizer.generator, photos, device=colorizer.device, full=True)
     if file:
         write_json(
@@ -141,15 +155,18 @@ def save_grid(out: Path, photos: Photos, most: int = 8) -> None:
 
 def run_demo(out: Path) -> None:
     """Train on the built-in photos and colour one of them at full size."""
-    run_training(DEMO, out)
-    source = next(path for path in builtin_photos() if path.name == DEMO_PHOTO)
+    photos = run_training(DEMO, out)
+    source = next(path for path in builtin_photos() if path.name in photos.train.names)
     grey = open_photo(source).convert("L")
     colored = Colorizer.from_pretrained(out / "generator")(grey)
     for image, name in ((grey, "grey.png"), (colored, "coloured.png")):
         with write_whole(out / name) as temporary:
             image.save(temporary)
     print(f"{out / 'grid.png'}: grey, coloured, truth, and which photos were trained on")
-    print(f"{out / 'coloured.png'}: {grey.width}x{grey.height}, coloured from {out / 'grey.png'}")
+    print(
+        f"{out / 'coloured.png'}: {source.name}, which was trained on, coloured at its full size "
+        f"of {grey.width}x{grey.height} from {out / 'grey.png'}"
+    )
 
 
 def _load_encoder_weights(generator: Generator, wish: str) -> None:

@@ -65,11 +65,13 @@ def generator_step(
     `fake_ab` is G's output for L, with its graph. D is frozen for the time being.
     """
     discriminator.requires_grad_(False)
-    logits = discriminator(torch.cat((L, fake_ab), 1))
-    fooling = gan_loss(logits, True, objective, for_discriminator=False)
-    l1 = l1_loss(fake_ab, ab)
-    optimizer.zero_grad()
-    backward(fooling + lambda_l1 * l1)
-    optimizer.step()
-    discriminator.requires_grad_(True)
+    try:
+        logits = discriminator(torch.cat((L, fake_ab), 1))
+        fooling = gan_loss(logits, True, objective, for_discriminator=False)
+        l1 = l1_loss(fake_ab, ab)
+        optimizer.zero_grad()
+        backward(fooling + lambda_l1 * l1)
+        optimizer.step()
+    finally:  # also when a notebook is interrupted here
+        discriminator.requires_grad_(True)
     return {"gan": fooling.detach(), "l1": l1.detach()}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_history
 from colorize.config import TrainConfig
@@ -27,9 +21,17 @@ from colorize.data import (
     to_network,
     train_loader,
 )
+from colorize.epoch import Stage, run_epoch
 from colorize.errors import ColorizeError
 from colorize.evaluate import measure
 from colorize.generator import Generator
+from colorize.optimizers import (
+    gan_optimizer,
+    late_decay,
+    one_cycle,
+    pretrain_optimizer,
+    weight_average,
+)
 from colorize.precision import pick_precision
 from colorize.steps import Losses, discriminator_step, generator_step, pretrain_step
 
@@ -48,15 +50,6 @@ class EpochReport:
     L: Tensor  # (n, 1, size, size), scaled
     ab_predicted: Tensor  # (n, 2, size, size), by the averaged generator
     ab_true: Tensor
-
-
-@dataclass
-class _Stage:
-    name: str  # "pretrain" or "gan"
-    epochs: int
-    step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
-    schedules: list[LRScheduler]
-    parts: dict[str, Any]  # what a checkpoint must hold beside the generator
 
 
 class Trainer:
@@ -90,9 +83,16 @@ class Trainer:
         self.config, self.photos, self.out = config, photos, out
         self.callbacks, self.progress = callbacks, progress
         self.saved = load_checkpoint(self._checkpoint_path()) if resume else {}
+        if self.saved and self.saved["photos"] != photos.fingerprint():
+            raise ColorizeError(
+                f"{self._checkpoint_path()}: the photos have changed since, and with them the "
+                "split; start a new run"
+            )
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
         # A resumed run keeps its precision: a measured choice could fall the other way today.
         self.precision = self.saved.get("precision") or pick_precision(config.precision)
+        if min(config.batch_size, len(photos.train) * config.repeats) == 1 and photos.size == 32:
+            raise ColorizeError("batch norm needs a batch of 2 or more, or photos larger than 32")
         # Accelerate's settings are global to the process, and a notebook makes many trainers.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
@@ -103,36 +103,27 @@ class Trainer:
         self.discriminator = discriminator
         if discriminator is not None:
             discriminator.to(device, memory_format=torch.channels_last)
-        average = get_ema_multi_avg_fn(config.ema_decay)
-        self.averaged = AveragedModel(generator, multi_avg_fn=average, use_buffers=True)
+        self.averaged = weight_average(generator, config.ema_decay)
 
     def pretrain(self) -> list[dict[str, Any]]:
         """Train the generator alone, with L1. Returns the history, a dict an epoch."""
         config = self.config
         if self.saved.get("stage") == "gan" or not config.pretrain_epochs:
             return self.history
-        encoder = list(self.generator.encoder.parameters())
-        rest = [*self.generator.stages.parameters(), *self.generator.head.parameters()]
-        # Weights that already know photos need, and stand, smaller steps than fresh ones.
-        encoder_lr = config.pretrain_lr * (1.0 if config.encoder_weights == "none" else 0.1)
-        optimizer = torch.optim.AdamW(
-            [{"params": encoder, "lr": encoder_lr}, {"params": rest, "lr": config.pretrain_lr}],
-            weight_decay=config.weight_decay,
-            fused=True,
+        generator, optimizer = self.accelerator.prepare(
+            self.generator, pretrain_optimizer(self.generator, config)
         )
-        generator, optimizer = self.accelerator.prepare(self.generator, optimizer)
-        schedule = OneCycleLR(
-            optimizer.optimizer,
-            max_lr=[encoder_lr, config.pretrain_lr],
-            total_steps=config.pretrain_epochs * self._steps_per_epoch(),
-        )
+        steps = config.pretrain_epochs * self._steps_per_epoch()
+        schedule = one_cycle(optimizer.optimizer, steps)
 
         def step(L: Tensor, ab: Tensor) -> Losses:
-            return pretrain_step(generator, optimizer, L, ab, self.accelerator.backward)
+            losses = pretrain_step(generator, optimizer, L, ab, self.accelerator.backward)
+            self.averaged.update_parameters(self.generator)
+            return losses
 
         parts = {"g_optimizer": optimizer}
-        self._fit(_Stage("pretrain", config.pretrain_epochs, step, [schedule], parts))
-        if self.out:
+        self._fit(Stage("pretrain", config.pretrain_epochs, step, [schedule], parts))
+        if self.out and self.accelerator.is_main_process:
             save_weights(self.generator, self.out / "pretrained")
         return self.history
 
@@ -145,20 +136,16 @@ class Trainer:
             raise ColorizeError(
                 "train_gan needs a discriminator: Trainer(..., discriminator=PatchGAN())"
             )
-        adam = partial(torch.optim.Adam, lr=config.gan_lr, betas=config.gan_betas, fused=True)
         generator, discriminator, g_optimizer, d_optimizer = self.accelerator.prepare(
             self.generator,
             self.discriminator,
-            adam(self.generator.parameters()),
-            adam(self.discriminator.parameters()),
+            gan_optimizer(self.generator, config),
+            gan_optimizer(self.discriminator, config),
         )
         # DDP's wrapper expects a gradient for every parameter; the G step gives D none.
         frozen = self.accelerator.unwrap_model(discriminator)
-        total = config.gan_epochs * self._steps_per_epoch()
-        schedules = [
-            LambdaLR(o.optimizer, lambda step: min(1.0, 2.0 - 2.0 * step / total))
-            for o in (g_optimizer, d_optimizer)
-        ]
+        steps = config.gan_epochs * self._steps_per_epoch()
+        schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
 
         def step(L: Tensor, ab: Tensor) -> Losses:
             fake = generator(L)
@@ -168,6 +155,7 @@ class Trainer:
             g = generator_step(
                 frozen, g_optimizer, backward=backward, lambda_l1=config.lambda_l1, **batch
             )
+            self.averaged.update_parameters(self.generator)
             return d | g
 
         parts = {
@@ -175,7 +163,7 @@ class Trainer:
             "g_optimizer": g_optimizer,
             "d_optimizer": d_optimizer,
         }
-        self._fit(_Stage("gan", config.gan_epochs, step, schedules, parts))
+        self._fit(Stage("gan", config.gan_epochs, step, schedules, parts))
         return self.history
 
     def validate(self) -> dict[str, float]:
@@ -191,7 +179,7 @@ class Trainer:
         with self.accelerator.autocast():
             return self.averaged(L).float()
 
-    def _fit(self, stage: _Stage) -> None:
+    def _fit(self, stage: Stage) -> None:
         """Repeat the stage's step over the photos; measure, save and report each epoch."""
         start = self._restore(stage)
         try:
@@ -208,7 +196,7 @@ class Trainer:
             self.accelerator.free_memory()
             self.generator.load_state_dict(self.averaged.module.state_dict())
 
-    def _train_epoch(self, stage: _Stage, epoch: int) -> dict[str, float]:
+    def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, float]:
         """One pass over the training photos; gives the mean losses and the speed."""
         config = self.config
         # Order and crops depend on the seed, the stage and the epoch, on nothing that ran before:
@@ -216,35 +204,16 @@ class Trainer:
         seed = config.seed * 1_000_003 + epoch + (_GAN_EPOCHS_FROM if stage.name == "gan" else 0)
         crops = torch.Generator().manual_seed(seed)
         loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats)
-        loader = self.accelerator.prepare(loader)
+        batches = (
+            to_network(random_crop_flip(rgb, self.photos.size, crops))
+            for rgb in self.accelerator.prepare(loader)
+        )
         self.generator.train()
-        totals: Losses = {}
-        steps, seen, started = 0, 0, time.perf_counter()
-        name = f"{stage.name} {epoch + 1}/{stage.epochs}"
-        total = len(loader) * config.batch_size
-        with tqdm(total=total, desc=name, unit="photo", disable=not self.progress) as bar:
-            for steps, rgb in enumerate(loader, start=1):
-                L, ab = to_network(random_crop_flip(rgb, self.photos.size, crops))
-                losses = stage.step(L, ab)
-                for schedule in stage.schedules:
-                    schedule.step()
-                self.averaged.update_parameters(self.generator)
-                totals = {key: totals.get(key, 0.0) + loss for key, loss in losses.items()}
-                if self.progress and steps % 10 == 0:  # reading a loss waits for the device
-                    bar.set_postfix({key: f"{loss.item():.4f}" for key, loss in losses.items()})
-                seen += len(rgb)
-                bar.update(len(rgb))
-        means = {key: round(float(total) / steps, 6) for key, total in totals.items()}
-        if not all(map(math.isfinite, means.values())):
-            raise ColorizeError(
-                f"{name}: a loss is no longer a number ({means}); the last checkpoint is from "
-                "before; try a lower learning rate or --precision fp32"
-            )
-        seconds = time.perf_counter() - started
-        return means | {"seconds": round(seconds, 2), "photos_per_second": round(seen / seconds, 2)}
+        show = self.progress and self.accelerator.is_main_process
+        return run_epoch(stage, epoch, batches, self._steps_per_epoch(), show)
 
-    def _report(self, stage: _Stage, epoch: int) -> None:
-        if not self.callbacks or not len(self.photos.val):
+    def _report(self, stage: Stage, epoch: int) -> None:
+        if not self.accelerator.is_main_process or not len(self.photos.val):
             return
         chosen = spread(len(self.photos.val), SAMPLES)
         L, ab = to_network(self.photos.val.__getitems__(chosen).to(self.accelerator.device))
@@ -254,34 +223,42 @@ class Trainer:
 
     def _steps_per_epoch(self) -> int:
         loader = train_loader(self.photos.train, self.config.batch_size, 0, self.config.repeats)
-        return len(self.accelerator.prepare(loader))
+        steps = len(self.accelerator.prepare(loader))
+        if not steps:
+            raise ColorizeError(
+                f"{len(self.photos.train)} photos are too few for "
+                f"{self.accelerator.num_processes} processes; lower --batch-size"
+            )
+        return steps
 
     def _checkpoint_path(self) -> Path:
         if self.out is None:
             raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
         return self.out / "checkpoints" / "last.pt"
 
-    def _parts(self, stage: _Stage) -> dict[str, Any]:
+    def _parts(self, stage: Stage) -> dict[str, Any]:
         """All that has a state, by name."""
         scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler else {}
         schedules = {f"schedule_{i}": s for i, s in enumerate(stage.schedules)}
         networks = {"generator": self.generator, "averaged": self.averaged}
         return networks | stage.parts | schedules | scaler
 
-    def _save(self, stage: _Stage, epoch: int) -> None:
-        if self.out:
+    def _save(self, stage: Stage, epoch: int) -> None:
+        if self.out and self.accelerator.is_main_process:
+            save_weights(self.averaged.module, self.out / "generator")
+            write_history(self.out / "history.csv", self.history)
+            # Last: if the run stops before this is done, the epoch is repeated, files and all.
             state = {
                 "stage": stage.name,
                 "epoch": epoch,
                 "precision": self.precision,
+                "photos": self.photos.fingerprint(),
                 "history": self.history,
                 "parts": {name: part.state_dict() for name, part in self._parts(stage).items()},
             }
             save_checkpoint(self._checkpoint_path(), state)
-            save_weights(self.averaged.module, self.out / "generator")
-            write_history(self.out / "history.csv", self.history)
 
-    def _restore(self, stage: _Stage) -> int:
+    def _restore(self, stage: Stage) -> int:
         """Load what was saved; gives how many epochs of this stage are done."""
         saved, self.saved = self.saved, {}
         if not saved:

@@ -43,7 +43,8 @@ def grid(
     blocks = figure.subfigures(rows, per_row, squeeze=False).flat
     for i, block in zip(range(len(L)), blocks, strict=False):
         if captions:
-            block.suptitle(captions[i], fontsize=9)
+            # A file name may hold a $, which would start a formula.
+            block.suptitle(captions[i], fontsize=9, parse_math=False)
         for axes, version, name in zip(block.subplots(1, 3), versions, _COLUMNS, strict=True):
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()

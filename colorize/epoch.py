@@ -1,0 +1,72 @@
+"""The innermost loop: one pass over the photos."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm.auto import tqdm
+
+from colorize.errors import ColorizeError
+from colorize.steps import Losses
+
+
+@dataclass
+class Stage:
+    """What distinguishes pretraining from GAN training."""
+
+    name: str  # "pretrain" or "gan"
+    epochs: int
+    step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
+    schedules: list[LRScheduler]
+    parts: dict[str, Any]  # what a checkpoint must hold beside the generator
+
+
+def run_epoch(
+    stage: Stage,
+    epoch: int,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    steps: int,
+    show: bool,
+) -> dict[str, float]:
+    """Take a step a batch.
+
+    Args:
+        epoch: from 0.
+        batches: pairs of scaled L (B, 1, H, W) and ab (B, 2, H, W).
+        steps: how many there are, for the progress bar.
+        show: whether to draw the bar.
+
+    Returns:
+        The means of the losses, `seconds` and `photos_per_second`.
+
+    Raises:
+        ColorizeError: a loss is no longer a number.
+    """
+    name = f"{stage.name} {epoch + 1}/{stage.epochs}"
+    totals: Losses = {}
+    photos, started = 0, time.perf_counter()
+    with tqdm(batches, name, steps, unit="batch", disable=not show) as bar:
+        for count, (L, ab) in enumerate(bar, start=1):
+            losses = stage.step(L, ab)
+            for schedule in stage.schedules:
+                schedule.step()
+            totals = {key: totals.get(key, 0.0) + loss for key, loss in losses.items()}
+            photos += len(L)
+            if show and count % 10 == 0:  # reading a loss waits for the device
+                speed = photos / (time.perf_counter() - started)
+                values = {key: f"{loss.item():.4f}" for key, loss in losses.items()}
+                bar.set_postfix(values | {"photos/s": f"{speed:.1f}"}, refresh=False)
+    means = {key: round(float(total) / count, 6) for key, total in totals.items()}
+    if not all(map(math.isfinite, means.values())):
+        raise ColorizeError(
+            f"{name}: a loss is no longer a number ({means}); the last checkpoint is from before; "
+            "try a lower learning rate or --precision fp32"
+        )
+    seconds = time.perf_counter() - started
+    return means | {"seconds": round(seconds, 2), "photos_per_second": round(photos / seconds, 2)}

@@ -1,0 +1,66 @@
+"""What several test files need: photos made on the spot, and small networks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch is imported anywhere: the same sums in the same order on every machine size.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from colorize.data import Photos, PhotoSet
+from colorize.generator import Generator
+
+SMALL_WIDTHS = (32, 16, 16, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's caches."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    torch.manual_seed(0)
+
+
+def scene(seed: int, width: int = 80, height: int = 64) -> np.ndarray:
+    """A made-up landscape (height, width, 3) uint8: sky over ground, a disc, some grain."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.empty((height, width, 3))
+    horizon = random.uniform(0.3, 0.7) * height
+    shade = (0.6 + 0.4 * y / height)[..., None]
+    pixels[:] = np.where((y < horizon)[..., None], (90, 140, 220), (60, 130, 50)) * shade
+    centre, radius = random.uniform(0.2, 0.8, 2) * (width, height), height / 6
+    pixels[np.hypot(x - centre[0], y - centre[1]) < radius] = random.uniform(60, 255, 3)
+    return (pixels + random.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def write_photos(folder: Path, count: int, suffix: str = ".png") -> list[Path]:
+    """Write scenes 0, 1, ... into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"scene-{i:02d}{suffix}" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.fromarray(scene(i)).save(path)
+    return paths
+
+
+def square_scenes(count: int, size: int, first: int = 0) -> PhotoSet:
+    """Scenes as a `PhotoSet`, without files."""
+    array = np.stack([scene(first + i, size, size) for i in range(count)])
+    return PhotoSet(array, np.arange(count), [f"scene-{first + i}" for i in range(count)])
+
+
+@pytest.fixture
+def photos() -> Photos:
+    """Six photos of 36x36 to train on at 32x32, two held out."""
+    return Photos(square_scenes(6, 36), square_scenes(2, 32, first=6), size=32)
+
+
+@pytest.fixture
+def small_generator() -> Generator:
+    """The real encoder under a narrow decoder."""
+    return Generator(decoder_widths=SMALL_WIDTHS, working_size=32)

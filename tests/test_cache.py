@@ -1,0 +1,125 @@
+"""The decode-once cache equals direct decoding, and notices what changed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import scene, write_photos
+from PIL import Image
+
+from colorize import cache
+from colorize.cache import decode_once
+from colorize.errors import ColorizeError
+from colorize.metrics import colorfulness
+from colorize.photo import fit_square, open_photo, open_rgb, to_rgb
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The photos that are really opened."""
+    opened = []
+
+    def count(path, **options):
+        opened.append(path)
+        return open_rgb(path, **options)
+
+    monkeypatch.setattr(cache, "open_rgb", count)
+    return opened
+
+
+def decode(paths, size=32, **options):
+    return decode_once(paths, size, progress=False, **options)
+
+
+def test_equals_direct_decoding(tmp_path):
+    paths = write_photos(tmp_path, 5, ".jpg")
+    direct = np.stack([np.asarray(fit_square(to_rgb(open_photo(p)), 32)) for p in paths])
+    assert np.array_equal(decode(paths).array, direct)
+    assert np.array_equal(decode(paths).array, direct)  # from the disk this time
+
+
+def test_reduced_decoding_of_large_jpegs_stays_close_to_direct(tmp_path):
+    Image.fromarray(scene(0, 640, 480)).save(tmp_path / "large.jpg", quality=95)
+    direct = np.asarray(fit_square(open_photo(tmp_path / "large.jpg"), 64)).astype(int)
+    assert np.abs(decode([tmp_path / "large.jpg"], 64).array[0] - direct).mean() < 1.0
+
+
+def test_a_photo_is_opened_once(tmp_path, counted):
+    paths = write_photos(tmp_path, 3)
+    decode(paths)
+    decode(paths)
+    assert sorted(counted) == paths
+
+
+def test_a_changed_photo_is_decoded_again(tmp_path, counted):
+    paths = write_photos(tmp_path, 3)
+    before = decode(paths).array[1].copy()
+    Image.fromarray(255 - scene(1)).save(paths[1])
+    os.utime(paths[1], ns=(1, 1))  # an older file put in its place counts as changed too
+    after = decode(paths).array[1]
+    assert len(counted) == 6
+    assert np.abs(after.astype(int) - before).mean() > 30
+
+
+def test_size_and_list_make_entries_of_their_own(tmp_path):
+    paths = write_photos(tmp_path, 3)
+    assert decode(paths, 32).array.shape == (3, 32, 32, 3)
+    assert decode(paths, 48).array.shape == (3, 48, 48, 3)
+    assert decode(paths[:2], 48).array.shape == (2, 48, 48, 3)
+
+
+def test_unreadable_photos_are_named_and_the_rest_goes_on(tmp_path):
+    paths = write_photos(tmp_path, 3)
+    paths[1].write_bytes(b"not a photo")
+    for _ in range(2):  # fresh and from the disk
+        decoded = decode(paths)
+        assert list(decoded.unreadable) == [1]
+        assert str(paths[1]) in decoded.unreadable[1]
+        assert decoded.array[2].any()
+
+
+def test_colorfulness_is_kept_with_the_photos(tmp_path):
+    paths = write_photos(tmp_path, 2)
+    decoded = decode(paths)
+    batch = torch.from_numpy(np.array(decoded.array)).permute(0, 3, 1, 2)
+    assert decoded.colorfulness == pytest.approx(colorfulness(batch).tolist())
+
+
+@pytest.mark.parametrize("damage", ["cut", "index", "half"])
+def test_a_damaged_entry_is_made_again(tmp_path, damage):
+    paths = write_photos(tmp_path / "photos", 3)
+    expected = np.array(decode(paths, cache=str(tmp_path / "cache")).array)
+    (entry,) = (tmp_path / "cache").iterdir()
+    if damage == "cut":
+        os.truncate(entry / "photos.npy", 2000)
+    elif damage == "index":
+        (entry / "index.json").write_text("{")
+    else:
+        (entry / "index.json").unlink()
+    assert np.array_equal(decode(paths, cache=str(tmp_path / "cache")).array, expected)
+
+
+def test_nothing_half_made_stays_behind(tmp_path, monkeypatch):
+    paths = write_photos(tmp_path / "photos", 3)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    with pytest.raises(OSError, match="No space"):
+        decode(paths, cache=str(tmp_path / "cache"))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_cache_is_not_among_the_photos(tmp_path):
+    paths = write_photos(tmp_path / "photos", 2)
+    decode(paths)
+    assert sorted((tmp_path / "photos").iterdir()) == paths
+
+
+def test_a_cache_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises((ColorizeError, OSError), match="file"):
+        decode(write_photos(tmp_path / "photos", 1), cache=str(tmp_path / "file"))

@@ -1,0 +1,135 @@
+"""Files are written whole or not at all, and bad ones are refused with a reason."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from conftest import SMALL_WIDTHS
+from safetensors.torch import load_file, save_file
+
+from colorize.checkpoint import (
+    load_checkpoint,
+    load_generator,
+    save_checkpoint,
+    save_weights,
+    write_history,
+    write_json,
+    write_whole,
+)
+from colorize.errors import ColorizeError
+from colorize.generator import Generator
+
+
+@pytest.fixture
+def weights(small_generator, tmp_path):
+    save_weights(small_generator, tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ZeroDivisionError), write_whole(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for name in ("first", "second"):
+        with write_whole(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["second"]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_weights_come_back(small_generator, weights):
+    assert {"config.json", "model.safetensors"} <= {p.name for p in weights.iterdir()}
+    assert json.loads((weights / "config.json").read_text()) == {
+        "encoder": "resnet18",
+        "decoder_widths": list(SMALL_WIDTHS),
+        "working_size": 32,
+    }
+    loaded = load_generator(weights)
+    assert loaded.working_size == 32
+    assert not loaded.training
+    L = torch.rand(1, 1, 48, 40)
+    assert torch.equal(loaded(L), small_generator.eval()(L))
+
+
+def test_from_pretrained_is_as_strict(weights):
+    assert isinstance(Generator.from_pretrained(str(weights)), Generator)
+    state = load_file(weights / "model.safetensors")
+    del state["head.bias"]
+    state["head.extra"] = torch.zeros(1)
+    save_file(state, weights / "model.safetensors")
+    for load in (load_generator, Generator.from_pretrained):
+        with pytest.raises(ColorizeError, match=r"2 keys differ, first head\.bias, head\.extra"):
+            load(weights)
+
+
+def test_weights_of_another_network_are_refused(weights):
+    config = json.loads((weights / "config.json").read_text())
+    write_json(weights / "config.json", config | {"encoder": "resnet34"})
+    with pytest.raises(ColorizeError, match=r"do not fit.*encoder\.layers"):
+        load_generator(weights)
+
+
+@pytest.mark.parametrize("damage", ["cut", "config", "no file", "no config", "empty folder"])
+def test_damaged_weights_give_one_line(weights, damage):
+    model, config = weights / "model.safetensors", weights / "config.json"
+    if damage == "cut":
+        model.write_bytes(model.read_bytes()[:1000])
+    elif damage == "config":
+        config.write_text("{")
+    if damage in ("no file", "empty folder"):
+        model.unlink()
+    if damage in ("no config", "empty folder"):
+        config.unlink()
+    with pytest.raises(ColorizeError) as error:
+        load_generator(weights)
+    assert str(weights) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_nowhere_give_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ColorizeError, match="no such weights folder") as error:
+        load_generator(str(tmp_path / "nowhere"))
+    assert "\n" not in str(error.value)
+
+
+def test_checkpoints_come_back(tmp_path):
+    state = {"epoch": 3, "parts": {"a": torch.arange(4)}, "history": [{"l1": 0.5}]}
+    save_checkpoint(tmp_path / "checkpoints" / "last.pt", state)
+    loaded = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert loaded["epoch"] == 3
+    assert torch.equal(loaded["parts"]["a"], torch.arange(4))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"x": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ColorizeError, match=r"last\.pt: damaged"):
+        load_checkpoint(path)
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "hacked"), "w"))
+
+    path = tmp_path / "last.pt"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ColorizeError, match="damaged"):
+        load_checkpoint(path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_history_of_two_stages_has_all_columns(tmp_path):
+    write_history(tmp_path / "history.csv", [{"stage": "a", "l1": 1}, {"stage": "b", "d": 2}])
+    assert (tmp_path / "history.csv").read_text().splitlines() == ["stage,l1,d", "a,1,", "b,,2"]

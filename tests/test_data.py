@@ -1,0 +1,197 @@
+"""Where photos come from, the split, what is left out, and batches."""
+
+import tarfile
+from collections import Counter
+
+import pytest
+import torch
+from conftest import scene, square_scenes, write_photos
+from PIL import Image
+
+from colorize.config import DataConfig
+from colorize.data import (
+    Shuffle,
+    builtin_photos,
+    coco_folder,
+    load_photo_set,
+    load_photos,
+    random_crop_flip,
+    split,
+    spread,
+    to_network,
+    train_loader,
+)
+from colorize.errors import ColorizeError
+
+NAMES = [f"photo-{i}.jpg" for i in range(100)]
+
+
+def load(folder, **settings):
+    return load_photos(DataConfig(source=str(folder), size=32, **settings), progress=False)
+
+
+def test_split_depends_on_names_and_seed_alone():
+    train, val = split(NAMES, 0.2, seed=1)
+    assert split(NAMES[::-1], 0.2, seed=1) == (train, val)
+    assert split(NAMES, 0.2, seed=2) != (train, val)
+
+
+def test_split_is_disjoint_and_complete():
+    train, val = split(NAMES, 0.2, seed=1)
+    assert (len(train), len(val)) == (80, 20)
+    assert sorted(train + val) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "held_out"), [(2, 0.01, 1), (2, 0.9, 1), (5, 0.0, 0), (1, 0.5, 0)]
+)
+def test_split_of_few(count, fraction, held_out):
+    train, val = split(NAMES[:count], fraction, seed=0)
+    assert (len(train), len(val)) == (count - held_out, held_out)
+
+
+def test_split_does_not_depend_on_the_folder(tmp_path):
+    for folder in ("here", "there"):
+        write_photos(tmp_path / folder, 10)
+    here, there = load(tmp_path / "here"), load(tmp_path / "there")
+    assert here.train.names == there.train.names
+    assert here.val.names == there.val.names
+    assert set(here.train.names).isdisjoint(here.val.names)
+
+
+def test_grey_and_unreadable_photos_are_left_out_with_a_count(tmp_path):
+    write_photos(tmp_path, 8)
+    grey = Image.fromarray(scene(9)).convert("L").convert("RGB")
+    for i in range(3):
+        grey.save(tmp_path / f"grey-{i}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    photos = load(tmp_path, val_fraction=0.0)
+    assert len(photos.train) == 8
+    assert photos.grey == ["grey-0.png", "grey-1.png", "grey-2.png"]
+    assert list(photos.unreadable) == ["broken.jpg"]
+    summary = photos.summary()
+    assert "8 photos to train on" in summary
+    assert "3 grey" in summary
+    assert "1 unreadable left out: broken.jpg" in summary
+
+
+def test_train_photos_have_a_margin_and_held_out_ones_do_not(tmp_path):
+    write_photos(tmp_path, 6)
+    photos = load(tmp_path, crop_margin=0.25)
+    assert photos.train[0].shape == (3, 40, 40)
+    assert photos.val[0].shape == (3, 32, 32)
+
+
+def test_max_photos_is_a_seeded_choice(tmp_path):
+    write_photos(tmp_path, 12)
+    few = load(tmp_path, max_photos=5, val_fraction=0.2)
+    assert (len(few.train), len(few.val)) == (4, 1)
+    assert load(tmp_path, max_photos=5, val_fraction=0.2).train.names == few.train.names
+
+
+def test_nothing_usable_is_one_line(tmp_path):
+    Image.fromarray(scene(0)).convert("L").save(tmp_path / "grey.png")
+    with pytest.raises(ColorizeError, match=r"nothing to train on.*1 grey"):
+        load(tmp_path, val_fraction=0.0)
+    (tmp_path / "grey.png").write_bytes(b"")
+    with pytest.raises(ColorizeError, match="none of its 1 photos can be read"):
+        load_photo_set(str(tmp_path), 32)
+
+
+def test_builtin_photos_are_there_and_in_color():
+    names = [path.name for path in builtin_photos()]
+    assert len(names) >= 7
+    assert "chelsea.png" in names
+    photos = load_photos(DataConfig(source="builtin", size=32), progress=False)
+    assert not photos.grey
+    assert not photos.unreadable
+
+
+@pytest.fixture
+def fastai_home(tmp_path, monkeypatch):
+    from fastai.data.external import fastai_cfg
+
+    fastai_cfg.cache_clear()  # it remembers the folder of the test before
+    monkeypatch.setenv("FASTAI_HOME", str(tmp_path / "fastai"))
+    monkeypatch.setenv("no_proxy", "*")
+    return tmp_path / "fastai"
+
+
+def test_coco_is_downloaded_unpacked_and_reused(tmp_path, fastai_home, monkeypatch):
+    """Fastai's own download, from a small archive of the same layout."""
+    from fastai.data.external import URLs
+
+    write_photos(tmp_path / "coco_sample" / "train_sample", 4, ".jpg")
+    archive = tmp_path / "coco_sample.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "coco_sample", arcname="coco_sample")
+    monkeypatch.setattr(URLs, "COCO_SAMPLE", archive.as_uri())
+    photos = load_photos(DataConfig(source="coco", size=32, val_fraction=0.25), progress=False)
+    assert len(photos.train) + len(photos.val) == 4
+    assert coco_folder() == fastai_home / "data" / "coco_sample" / "train_sample"
+    archive.unlink()  # the second time nothing is fetched
+    assert coco_folder().is_dir()
+
+
+def test_coco_without_network_is_one_line(fastai_home, monkeypatch):
+    from fastai.data.external import URLs
+
+    monkeypatch.setattr(URLs, "COCO_SAMPLE", "http://127.0.0.1:9/coco_sample.tgz")
+    with pytest.raises(ColorizeError, match="--data FOLDER") as error:
+        coco_folder()
+    assert "\n" not in str(error.value)
+
+
+def test_an_epoch_shows_every_photo_in_a_new_order():
+    first, second = list(Shuffle(50, seed=0)), list(Shuffle(50, seed=1))
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+    assert first != sorted(first)
+    assert list(Shuffle(50, seed=0)) == first
+
+
+def test_repeats_show_each_photo_as_often():
+    assert set(Counter(Shuffle(7, seed=0, repeats=3)).values()) == {3}
+
+
+def test_loader_gives_whole_uint8_batches():
+    photos = square_scenes(10, 36)
+    batches = list(train_loader(photos, 4, seed=0))
+    assert [tuple(b.shape) for b in batches] == [(4, 3, 36, 36)] * 2
+    assert batches[0].dtype == torch.uint8
+    assert len(list(train_loader(photos, 16, seed=0))) == 1
+
+
+def test_batches_hold_the_photos_of_the_set():
+    photos = square_scenes(5, 32)
+    batch = photos.__getitems__([3, 1])
+    assert torch.equal(batch[0], photos[3])
+    assert (batch[1].permute(1, 2, 0).numpy() == scene(1, 32, 32)).all()
+
+
+def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
+    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
+    rgb = torch.stack((y, x, y * 12 + x)).to(torch.uint8).expand(400, -1, -1, -1)
+    crops = random_crop_flip(rgb, 8, torch.Generator().manual_seed(0))
+    assert crops.shape == (400, 3, 8, 8)
+    step = crops[:, 1, 0, 1].int() - crops[:, 1, 0, 0].int()
+    assert set(step.tolist()) == {1, -1}
+    assert 150 < (step == -1).sum() < 250
+    corners = {(c[0, 0, 0].item(), min(c[1, 0, 0].item(), c[1, 0, -1].item())) for c in crops}
+    assert len(corners) == 25  # every place, both ends included
+    assert torch.equal(crops[:, 2].int(), crops[:, 0].int() * 12 + crops[:, 1].int())
+
+
+def test_to_network_gives_scaled_lab():
+    L, ab = to_network(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8))
+    assert L.shape == (2, 1, 4, 4)
+    assert ab.shape == (2, 2, 4, 4)
+    torch.testing.assert_close(L, torch.ones_like(L), atol=1e-4, rtol=0)
+    torch.testing.assert_close(ab, torch.zeros_like(ab), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"), [(10, 3, [0, 4, 9]), (2, 8, [0, 1]), (1, 8, [0]), (0, 8, [])]
+)
+def test_spread(count, most, expected):
+    assert spread(count, most) == expected

@@ -1,0 +1,103 @@
+"""The generator: sizes, the folded ImageNet stem, and where the weights come from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from conftest import SMALL_WIDTHS
+
+from colorize.color import lightness
+from colorize.config import ENCODERS
+from colorize.errors import ColorizeError
+from colorize.generator import Generator
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+@pytest.fixture
+def imagenet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """A ResNet-18 with made-up weights, where torchvision keeps the downloaded ones."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    resnet = torchvision.models.resnet18(weights=None)
+    for module in resnet.modules():  # fresh running statistics would hide a missing copy
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    url = torchvision.models.ResNet18_Weights.DEFAULT.url
+    torch.save(resnet.state_dict(), folder / Path(url).name)
+    return resnet.eval()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 32), (37, 129), (96, 96)])
+def test_any_size_from_32_up(small_generator, shape):
+    ab = small_generator.eval()(torch.rand(2, 1, *shape) * 2 - 1)
+    assert ab.shape == (2, 2, *shape)
+    assert ab.abs().max() < 1
+
+
+def test_default_generator_is_a_resnet18_unet_for_256():
+    generator = Generator()
+    assert generator.working_size == 256
+    assert generator.encoder.name == "resnet18"
+    assert generator.eval()(torch.zeros(1, 1, 256, 256)).shape == (1, 2, 256, 256)
+
+
+def test_too_small_is_an_error_with_the_size(small_generator):
+    with pytest.raises(ColorizeError, match=r"32x32.*got 31x40"):
+        small_generator(torch.zeros(1, 1, 31, 40))
+
+
+def test_a_fresh_generator_predicts_next_to_grey():
+    ab = Generator()(torch.rand(2, 1, 64, 64) * 2 - 1)
+    assert ab.abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_gives_five_scales(name):
+    encoder = Generator(encoder=name, decoder_widths=SMALL_WIDTHS).encoder.eval()
+    features = encoder(torch.zeros(1, 1, 64, 64))
+    assert [f.shape[-1] for f in features] == [32, 16, 8, 4, 2]
+    assert [f.shape[1] for f in features] == encoder.widths
+
+
+def test_unknown_encoder_is_named():
+    with pytest.raises(ColorizeError, match=r"'vgg16'.*resnet18"):
+        Generator(encoder="vgg16")
+
+
+def test_folded_stem_gives_the_features_of_the_three_channel_network(imagenet_file):
+    generator = Generator().eval()
+    generator.encoder.load_imagenet()
+    grey = torch.rand(2, 1, 65, 80).expand(-1, 3, -1, -1)
+    x = imagenet_file.relu(imagenet_file.bn1(imagenet_file.conv1((grey - MEAN) / STD)))
+    expected = [x]
+    x = imagenet_file.maxpool(x)
+    for i in range(1, 5):
+        x = getattr(imagenet_file, f"layer{i}")(x)
+        expected.append(x)
+    L = lightness(grey) / 50 - 1
+    # The borders too: the padding means the same in both.
+    for ours, theirs in zip(generator.encoder(L), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
+
+
+def test_without_network_the_error_names_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(ColorizeError, match="--encoder-weights none") as error:
+        Generator().encoder.load_imagenet()
+    assert "resnet18" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_skips_carry_detail_to_the_output(small_generator):
+    """A change of a single pixel of L reaches ab at full resolution, around that pixel."""
+    L = torch.zeros(1, 1, 64, 64, requires_grad=True)
+    small_generator.eval()(L)[0, :, 32, 32].sum().backward()
+    gradient = L.grad[0, 0].abs()
+    assert gradient[31:34, 31:34].max() == gradient.max()

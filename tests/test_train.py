@@ -1,0 +1,178 @@
+"""The trainer: it learns, repeats itself, resumes exactly, reports, and stops cleanly."""
+
+import csv
+
+import pytest
+import torch
+from conftest import SMALL_WIDTHS
+
+from colorize.checkpoint import load_generator
+from colorize.config import TrainConfig
+from colorize.discriminator import PatchGAN
+from colorize.errors import ColorizeError
+from colorize.generator import Generator
+from colorize.train import Trainer
+
+CONFIG = TrainConfig(
+    batch_size=3,
+    repeats=2,
+    pretrain_epochs=2,
+    gan_epochs=2,
+    encoder_weights="none",
+    ema_decay=0.5,
+    precision="fp32",
+)
+
+
+class Stop(Exception):
+    """Stands in for a lost session."""
+
+
+def make_trainer(photos, out=None, config=CONFIG, **options):
+    torch.manual_seed(config.seed)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
+    return Trainer(config, photos, generator, PatchGAN(width=8), out=out, progress=False, **options)
+
+
+def train(trainer):
+    trainer.pretrain()
+    trainer.train_gan()
+    return trainer
+
+
+def without_times(history):
+    return [{k: v for k, v in row.items() if "second" not in k} for row in history]
+
+
+def assert_same_weights(ours, theirs):
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name]), name
+
+
+def test_the_same_seed_gives_the_same_numbers(photos):
+    first, second = train(make_trainer(photos)), train(make_trainer(photos))
+    assert without_times(first.history) == without_times(second.history)
+    assert_same_weights(first.generator, second.generator)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_resumed_run_equals_an_unbroken_one(photos, tmp_path, stop_after):
+    """Stopped in the middle of pretraining, between the stages, and in the middle of the GAN."""
+    unbroken = train(make_trainer(photos, tmp_path / "unbroken"))
+
+    def stop(report):
+        if len(report.history) == stop_after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(make_trainer(photos, tmp_path / "broken", callbacks=[stop]))
+    torch.manual_seed(99)  # nothing may hang on what the first process drew
+    resumed = train(make_trainer(photos, tmp_path / "broken", resume=True))
+    assert without_times(resumed.history) == without_times(unbroken.history)
+    assert_same_weights(resumed.generator, unbroken.generator)
+    assert_same_weights(resumed.discriminator, unbroken.discriminator)
+    for weights in ("pretrained", "generator"):
+        assert_same_weights(
+            load_generator(tmp_path / "broken" / weights),
+            load_generator(tmp_path / "unbroken" / weights),
+        )
+
+
+def test_a_finished_run_resumes_to_itself(photos, tmp_path):
+    done = train(make_trainer(photos, tmp_path))
+    again = train(make_trainer(photos, tmp_path, resume=True))
+    assert again.history == done.history
+    assert_same_weights(again.generator, done.generator)
+
+
+def test_resume_without_a_checkpoint_says_so(photos, tmp_path):
+    with pytest.raises(ColorizeError, match=r"last\.pt: no checkpoint"):
+        make_trainer(photos, tmp_path, resume=True)
+
+
+def test_training_learns(photos):
+    config = TrainConfig(
+        batch_size=3, repeats=10, pretrain_epochs=4, encoder_weights="none", precision="fp32"
+    )
+    history = make_trainer(photos, config=config).pretrain()
+    assert history[-1]["l1"] < 0.6 * history[0]["l1"]
+
+
+def test_history_has_a_row_an_epoch(photos, tmp_path):
+    train(make_trainer(photos, tmp_path))
+    with open(tmp_path / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["stage"], r["epoch"]) for r in rows] == [
+        ("pretrain", "1"),
+        ("pretrain", "2"),
+        ("gan", "1"),
+        ("gan", "2"),
+    ]
+    assert all(float(r["val_l1"]) > 0 and float(r["photos_per_second"]) > 0 for r in rows)
+    assert rows[0]["d"] == ""
+    assert float(rows[3]["d"]) > 0
+
+
+def test_callbacks_get_photos_held_out_from_training(photos):
+    reports = []
+    train(make_trainer(photos, callbacks=[reports.append]))
+    assert [(r.stage, r.epoch, r.epochs) for r in reports] == [
+        ("pretrain", 1, 2),
+        ("pretrain", 2, 2),
+        ("gan", 1, 2),
+        ("gan", 2, 2),
+    ]
+    report = reports[-1]
+    assert report.L.shape == (2, 1, 32, 32)
+    assert report.ab_predicted.shape == report.ab_true.shape == (2, 2, 32, 32)
+    assert len(report.history) == 4
+
+
+def test_the_average_lags_behind_and_is_what_is_kept(photos):
+    trainer = make_trainer(photos)
+    trainer.pretrain()
+    assert_same_weights(trainer.generator, trainer.averaged.module)
+    assert trainer.averaged.n_averaged == CONFIG.pretrain_epochs * 4
+
+
+def test_an_interrupted_stage_leaves_a_usable_generator(photos):
+    def stop(report):
+        raise KeyboardInterrupt
+
+    trainer = make_trainer(photos, callbacks=[stop])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.pretrain()
+    assert "forward" not in vars(trainer.generator)  # Accelerate's wrapper is gone
+    ab = trainer.generator.eval()(torch.zeros(1, 1, 32, 32))
+    assert ab.isfinite().all()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(photos, tmp_path):
+    trainer = make_trainer(photos, tmp_path)
+
+    def poison(report):
+        if len(report.history) == 1:
+            with torch.no_grad():
+                trainer.generator.head.weight.fill_(float("nan"))
+
+    trainer.callbacks = [poison]
+    with pytest.raises(ColorizeError, match="no longer a number"):
+        trainer.pretrain()
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    assert checkpoint["epoch"] == 1
+    assert checkpoint["parts"]["generator"]["head.weight"].isfinite().all()
+
+
+def test_gan_training_needs_a_discriminator(photos, small_generator):
+    trainer = Trainer(CONFIG, photos, small_generator, progress=False)
+    with pytest.raises(ColorizeError, match="needs a discriminator"):
+        trainer.train_gan()
+
+
+def test_bf16_trains_too(photos):
+    config = TrainConfig(
+        batch_size=3, pretrain_epochs=1, gan_epochs=1, encoder_weights="none", precision="bf16"
+    )
+    history = train(make_trainer(photos, config=config)).history
+    assert len(history) == 2
+    assert next(make_trainer(photos).generator.parameters()).dtype == torch.float32
