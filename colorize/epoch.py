@@ -1,4 +1,4 @@
-"""The innermost loop: one pass over the photos."""
+"""The innermost loop, one pass over the photos, and what callbacks get after it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ class Stage:
     step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
     schedules: list[LRScheduler]
     parts: dict[str, Any]  # what a checkpoint must hold beside the generator
+
+
+@dataclass
+class EpochReport:
+    """What a callback gets after each epoch. Tensors are on the CPU, of held-out photos."""
+
+    stage: str  # "pretrain" or "gan"
+    epoch: int  # from 1
+    epochs: int
+    history: list[dict[str, Any]]  # a row an epoch, this one last
+    L: Tensor  # (n, 1, size, size), scaled
+    ab_predicted: Tensor  # (n, 2, size, size), by the averaged generator
+    ab_true: Tensor
 
 
 def run_epoch(

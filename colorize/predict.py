@@ -108,9 +108,9 @@ def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> l
     jobs: dict[Path, Path] = {}  # target -> photo
     for path in inputs:
         try:
-            # What an earlier run put into an `out` inside the folder is not a photo to colour.
-            found = find_photos(path) if path.is_dir() else [path]
-            photos = [p for p in found if not path.is_dir() or out not in p.parents]
+            photos = find_photos(path) if path.is_dir() else [path]
+            if path in out.parents:  # what is in `out` came from an earlier run
+                photos = [photo for photo in photos if out not in photo.parents]
         except ColorizeError as error:
             failed.append(str(error))
             continue

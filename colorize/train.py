@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,8 @@ from torch import Tensor, nn
 
 from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_history
 from colorize.config import TrainConfig
-from colorize.data import (
-    Photos,
-    random_crop_flip,
-    spread,
-    to_network,
-    train_loader,
-)
-from colorize.epoch import Stage, run_epoch
+from colorize.data import Photos, random_crop_flip, spread, to_network, train_loader
+from colorize.epoch import EpochReport, Stage, run_epoch
 from colorize.errors import ColorizeError
 from colorize.evaluate import measure
 from colorize.generator import Generator
@@ -37,19 +30,6 @@ from colorize.steps import Losses, discriminator_step, generator_step, pretrain_
 
 _GAN_EPOCHS_FROM = 1_000_000  # so that the stages see different orders
 SAMPLES = 8  # held-out photos in the grid of each epoch
-
-
-@dataclass
-class EpochReport:
-    """What a callback gets after each epoch. Tensors are on the CPU, of held-out photos."""
-
-    stage: str  # "pretrain" or "gan"
-    epoch: int  # from 1
-    epochs: int
-    history: list[dict[str, Any]]  # a row an epoch, this one last
-    L: Tensor  # (n, 1, size, size), scaled
-    ab_predicted: Tensor  # (n, 2, size, size), by the averaged generator
-    ab_true: Tensor
 
 
 class Trainer:
@@ -82,12 +62,12 @@ class Trainer:
     ) -> None:
         self.config, self.photos, self.out = config, photos, out
         self.callbacks, self.progress = callbacks, progress
-        self.saved = load_checkpoint(self._checkpoint_path()) if resume else {}
+        if resume and out is None:
+            raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
+        self.checkpoint = out / "checkpoints" / "last.pt" if out else None
+        self.saved = load_checkpoint(self.checkpoint) if resume else {}
         if self.saved and self.saved["photos"] != photos.fingerprint():
-            raise ColorizeError(
-                f"{self._checkpoint_path()}: the photos have changed since, and with them the "
-                "split; start a new run"
-            )
+            raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
         # A resumed run keeps its precision: a measured choice could fall the other way today.
         self.precision = self.saved.get("precision") or pick_precision(config.precision)
@@ -231,11 +211,6 @@ class Trainer:
             )
         return steps
 
-    def _checkpoint_path(self) -> Path:
-        if self.out is None:
-            raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
-        return self.out / "checkpoints" / "last.pt"
-
     def _parts(self, stage: Stage) -> dict[str, Any]:
         """All that has a state, by name."""
         scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler else {}
@@ -256,7 +231,7 @@ class Trainer:
                 "history": self.history,
                 "parts": {name: part.state_dict() for name, part in self._parts(stage).items()},
             }
-            save_checkpoint(self._checkpoint_path(), state)
+            save_checkpoint(self.checkpoint, state)
 
     def _restore(self, stage: Stage) -> int:
         """Load what was saved; gives how many epochs of this stage are done."""

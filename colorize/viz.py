@@ -12,7 +12,7 @@ from torch import Tensor
 
 from colorize.checkpoint import write_whole
 from colorize.color import lightness_to_grey, scaled_to_rgb, unscale_lab
-from colorize.train import EpochReport
+from colorize.epoch import EpochReport
 
 _COLUMNS = ("grey", "coloured", "truth")
 

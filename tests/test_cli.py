@@ -1,0 +1,249 @@
+"""The command line as a user meets it: whole commands, exit codes, one-line errors."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import scene, write_photos
+from PIL import Image
+
+from colorize import cli
+
+SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1"
+
+
+def colorize(capsys, *args):
+    """Exit code, standard output, and the lines of standard error that are not progress bars."""
+    try:
+        code = cli.main([str(a) for a in args])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    lines = [x for x in err.replace("\r", "\n").splitlines() if x.startswith("colorize")]
+    assert "Traceback" not in err
+    return code, out, lines
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    write_photos(folder / "photos", 10)
+    assert (
+        cli.main(
+            [
+                "train",
+                "--data",
+                str(folder / "photos"),
+                "--out",
+                str(folder / "out"),
+                *SETTINGS.split(),
+            ]
+        )
+        == 0
+    )
+    return folder / "out"
+
+
+def test_a_run_folder_holds_what_it_should(run):
+    held = {p.name for p in run.iterdir()}
+    assert held >= {
+        "config.json",
+        "history.csv",
+        "samples",
+        "checkpoints",
+        "generator",
+        "pretrained",
+        "metrics.json",
+        "grid.png",
+        "curves.png",
+        "left_out.json",
+    }
+    with open(run / "history.csv") as file:
+        assert [row["stage"] for row in csv.DictReader(file)] == ["pretrain", "gan"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["photos"] == 1
+    assert metrics["generator"].keys() >= {"l1", "psnr", "ssim", "ciede2000", "colorfulness"}
+    assert sorted(p.name for p in (run / "samples").iterdir()) == [
+        "gan-001.png",
+        "pretrain-001.png",
+    ]
+
+
+def test_predict_photos_and_folders(run, tmp_path, capsys):
+    write_photos(tmp_path / "in", 2)
+    Image.fromarray(scene(5)).convert("L").save(tmp_path / "old.jpg")
+    code, _, lines = colorize(
+        capsys, "predict", tmp_path / "in", tmp_path / "old.jpg",
+        "--weights", run / "generator", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert (code, lines) == (0, [])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "old.jpg",
+        "scene-00.png",
+        "scene-01.png",
+    ]
+
+
+def test_predict_reports_bad_files_and_goes_on(run, tmp_path, capsys):
+    write_photos(tmp_path / "in", 1)
+    (tmp_path / "in" / "bad.png").touch()
+    code, _, lines = colorize(
+        capsys, "predict", tmp_path / "in", tmp_path / "gone.png",
+        "--weights", run / "generator", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 1
+    assert len(lines) == 2
+    assert (tmp_path / "out" / "scene-00.png").exists()
+
+
+def test_evaluate_prints_a_table_and_writes_json(run, tmp_path, capsys):
+    write_photos(tmp_path / "in", 3)
+    (tmp_path / "in" / "bad.png").touch()
+    file = tmp_path / "measures.json"
+    code, out, _ = colorize(
+        capsys, "evaluate", "--data", tmp_path / "in", "--weights", run / "generator",
+        "--size", 32, "--json", file,
+    )  # fmt: skip
+    assert code == 0
+    assert "psnr" in out
+    assert "bad.png" in out
+    measures = json.loads(file.read_text())
+    assert measures["photos"] == 3
+    assert f"{measures['psnr']:.4f}" in out
+
+
+def test_a_finished_run_is_not_overwritten(run, capsys):
+    before = (run / "config.json").read_text()
+    code, _, lines = colorize(capsys, "train", "--data", "builtin", "--out", run)
+    assert code == 1
+    assert "holds a run already" in lines[0]
+    assert "--resume" in lines[0]
+    assert (run / "config.json").read_text() == before
+
+
+def test_resume_of_a_finished_run_changes_nothing(run, capsys):
+    before = (run / "generator" / "model.safetensors").read_bytes()
+    assert colorize(capsys, "train", "--out", run, "--resume")[0] == 0
+    assert (run / "generator" / "model.safetensors").read_bytes() == before
+
+
+def test_resume_keeps_the_settings(run, capsys):
+    code, _, lines = colorize(
+        capsys, "train", "--out", run, "--resume", "--size", 64, "--gan-lr", 1
+    )
+    assert code == 1
+    assert "size, gan_lr would change" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("train --out {tmp}/r --data {tmp}/nowhere", "nowhere: no such folder"),
+        ("train --out {tmp}/r --data {tmp}/empty", "no photos in this folder"),
+        ("train --out {tmp}/r --data {tmp}/broken", "nothing to train on"),
+        ("train --out {tmp}/r --resume", "nothing to resume"),
+        ("train --out {tmp}/r --pretrain-epochs 0 --gan-epochs 0", "nothing to train"),
+        ("train --out {tmp}/file --data builtin --size 32 --encoder-weights none", "file"),
+        ("evaluate --data {tmp}/nowhere --weights {run}/generator", "nowhere: no such folder"),
+        ("evaluate --data {tmp}/broken --weights {run}/generator", "none of its 1 photos"),
+        ("evaluate --data builtin --weights {tmp}/empty", "no weights folder"),
+        ("predict {tmp}/a.jpg --weights {tmp}/nowhere --out {tmp}/o", "no such weights folder"),
+        ("predict {tmp}/a.jpg --weights {run}/generator --out {tmp}/o", "a.jpg: no such file"),
+        ("predict {tmp}/empty --weights {run}/generator --out {tmp}/o", "no photos in this folder"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_1(run, tmp_path, capsys, args, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "photo.jpg").write_bytes(b"\xff\xd8")
+    code, _, lines = colorize(capsys, *args.format(tmp=tmp_path, run=run).split())
+    assert code == 1
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("", "required: COMMAND"),
+        ("train", "required: --out"),
+        ("train --out r --size big", "'big' is not a size in pixels"),
+        ("train --out r --size 16", "'16' is not a size in pixels"),
+        ("train --out r --batch-size 0", "'0' is not a whole number above 0"),
+        ("train --out r --val-fraction 2", "'2' is not a fraction"),
+        ("train --out r --pretrain-lr nan", "'nan' is not a number"),
+        ("train --out r --encoder vgg16", "invalid choice: 'vgg16'"),
+        ("predict --weights w --out o", "required: PHOTO|FOLDER"),
+        ("evaluate --data d", "required: --weights"),
+        ("paint", "invalid choice: 'paint'"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(capsys, args, says):
+    code, _, lines = colorize(capsys, *args.split())
+    assert code == 2
+    assert says in lines[-1]
+
+
+def test_a_full_disk_is_one_line(run, tmp_path, capsys, monkeypatch):
+    write_photos(tmp_path / "in", 1)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path / "out"))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    code, _, lines = colorize(
+        capsys, "predict", tmp_path / "in", "--weights", run / "generator", "--out", tmp_path / "o"
+    )
+    assert code == 1
+    assert "no space left on the disk" in lines[0]
+
+
+def test_running_out_of_memory_is_one_line(run, tmp_path, capsys, monkeypatch):
+    import torch
+
+    def exhausted(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("colorize.train.run_epoch", exhausted)
+    write_photos(tmp_path / "in", 4)
+    code, _, lines = colorize(
+        capsys, "train", "--data", tmp_path / "in", "--out", tmp_path / "r", *SETTINGS.split()
+    )
+    assert code == 1
+    assert "smaller --batch-size" in lines[0]
+    # Nothing was trained yet: the same command may be given again.
+    monkeypatch.undo()
+    code, _, _ = colorize(
+        capsys, "train", "--data", tmp_path / "in", "--out", tmp_path / "r", *SETTINGS.split()
+    )
+    assert code == 0
+
+
+def test_imagenet_weights_out_of_reach(tmp_path, capsys, monkeypatch):
+    write_photos(tmp_path / "in", 4)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    train = ["train", "--data", tmp_path / "in", *SETTINGS.replace("none", "imagenet").split()]
+    code, _, lines = colorize(capsys, *train, "--out", tmp_path / "r")
+    assert code == 1
+    assert "--encoder-weights none" in lines[0]
+    train[train.index("imagenet")] = "auto"
+    code, out, _ = colorize(capsys, *train, "--out", tmp_path / "r")
+    assert code == 0
+    assert "going on without them" in out
+
+
+def test_help_answers_within_a_second():
+    def seconds():
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "colorize", "--help"], check=True, capture_output=True
+        )
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1.0

@@ -1,0 +1,42 @@
+"""One pass over the photos: means, schedules, and losses that are no numbers."""
+
+import pytest
+import torch
+
+from colorize.epoch import Stage, run_epoch
+from colorize.errors import ColorizeError
+
+
+class Counter:
+    steps = 0
+
+    def step(self):
+        self.steps += 1
+
+
+def batches(count):
+    return ((torch.full((2, 1, 4, 4), float(i)), torch.zeros(2, 2, 4, 4)) for i in range(count))
+
+
+def test_losses_are_averaged_and_schedules_step():
+    schedule = Counter()
+    stage = Stage("pretrain", 1, lambda L, ab: {"l1": L.mean()}, [schedule], {})
+    means = run_epoch(stage, 0, batches(4), 4, show=False)
+    assert means["l1"] == pytest.approx((0 + 1 + 2 + 3) / 4)
+    assert means["photos_per_second"] > 0
+    assert schedule.steps == 4
+
+
+def test_a_bar_shows_losses_and_speed(capsys):
+    stage = Stage("gan", 5, lambda L, ab: {"d": L.mean()}, [], {})
+    run_epoch(stage, 1, batches(20), 20, show=True)
+    err = capsys.readouterr().err
+    assert "gan 2/5" in err
+    assert "d=" in err
+    assert "photos/s=" in err
+
+
+def test_no_number_names_the_epoch_and_the_loss():
+    stage = Stage("gan", 5, lambda L, ab: {"d": L.mean() / 0}, [], {})
+    with pytest.raises(ColorizeError, match=r"gan 3/5.*'d': (nan|inf)"):
+        run_epoch(stage, 2, batches(2), 2, show=False)

@@ -1,0 +1,36 @@
+"""Which number format is picked on which device."""
+
+import pytest
+import torch
+
+from colorize import precision
+from colorize.errors import ColorizeError
+from colorize.precision import pick_precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(("speedup", "expected"), [(2.0, "bf16"), (0.5, "fp32"), (1.1, "fp32")])
+def test_a_cpu_takes_bf16_only_if_it_is_faster(monkeypatch, speedup, expected):
+    monkeypatch.setattr(precision, "_bf16_speedup", lambda: speedup)
+    assert pick_precision(device=CPU) == expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), "bf16"), ((7, 5), "fp16")])
+def test_a_gpu_takes_bf16_if_it_has_it(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert pick_precision(device=CUDA) == expected
+
+
+def test_a_wish_is_granted():
+    assert pick_precision("bf16", CPU) == "bf16"
+    assert pick_precision("fp16", CUDA) == "fp16"
+
+
+def test_fp16_on_a_cpu_is_refused():
+    with pytest.raises(ColorizeError, match="on a GPU only"):
+        pick_precision("fp16", CPU)
+
+
+def test_the_speedup_is_measured():
+    assert 0.05 < precision._bf16_speedup() < 20

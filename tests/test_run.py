@@ -1,0 +1,112 @@
+"""The demo, end to end but short, and what depends on a whole run."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from conftest import write_photos
+from PIL import Image
+
+from colorize import run
+from colorize.checkpoint import load_generator
+from colorize.config import DataConfig, RunConfig, TrainConfig
+
+
+def test_demo_in_small(tmp_path, monkeypatch, capsys):
+    small = dataclasses.replace(
+        run.DEMO,
+        data=dataclasses.replace(run.DEMO.data, size=32),
+        train=dataclasses.replace(run.DEMO.train, repeats=2, pretrain_epochs=1, gan_epochs=1),
+    )
+    monkeypatch.setattr(run, "DEMO", small)
+    run.run_demo(tmp_path / "demo")
+    out = capsys.readouterr().out
+    assert "which was trained on" in out
+    with Image.open(tmp_path / "demo" / "grey.png") as grey:
+        assert grey.mode == "L"
+        size = grey.size
+    with Image.open(tmp_path / "demo" / "coloured.png") as colored:
+        assert colored.size == size
+        assert min(size) > 300
+    assert (tmp_path / "demo" / "grid.png").exists()
+
+
+def test_grid_says_which_photos_were_trained_on(tmp_path, monkeypatch, photos, small_generator):
+    from colorize.checkpoint import save_weights
+
+    save_weights(small_generator, tmp_path / "generator")
+    seen = {}
+    monkeypatch.setattr(run, "grid", lambda *args: seen.update(captions=args[3]))
+    monkeypatch.setattr(run, "save", lambda *_: None)
+    run.save_grid(tmp_path, photos)
+    assert seen["captions"] == [
+        *(f"scene-{i}: trained on" for i in range(6)),
+        *(f"scene-{i}: not seen in training" for i in (6, 7)),
+    ]
+
+
+class Stop(Exception):
+    pass
+
+
+def test_resume_is_exact_with_imagenet_weights_too(tmp_path, monkeypatch):
+    """A resumed run does not load them again, and D must start the same all the same."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    resnet = torchvision.models.resnet18(weights=None)
+    url = torchvision.models.ResNet18_Weights.DEFAULT.url
+    torch.save(resnet.state_dict(), folder / Path(url).name)
+    write_photos(tmp_path / "photos", 6)
+    config = RunConfig(
+        data=DataConfig(source=str(tmp_path / "photos"), size=32),
+        train=TrainConfig(
+            batch_size=3,
+            pretrain_epochs=2,
+            gan_epochs=1,
+            encoder_weights="imagenet",
+            precision="fp32",
+        ),
+    )
+    run.run_training(config, tmp_path / "unbroken")
+
+    def stopping(out):
+        def callback(report):
+            raise Stop
+
+        return callback
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "sample_saver", stopping)
+        with pytest.raises(Stop):
+            run.run_training(config, tmp_path / "broken")
+    run.run_training(run.load_config(tmp_path / "broken"), tmp_path / "broken", resume=True)
+    ours = load_generator(tmp_path / "broken" / "generator").state_dict()
+    for name, value in load_generator(tmp_path / "unbroken" / "generator").state_dict().items():
+        assert torch.equal(value, ours[name]), name
+
+
+def test_left_out_photos_are_written_down(tmp_path):
+    (path, *_) = write_photos(tmp_path / "photos", 5)
+    path.write_bytes(b"no photo")
+    config = RunConfig(
+        data=DataConfig(source=str(tmp_path / "photos"), size=32),
+        train=TrainConfig(batch_size=3, pretrain_epochs=1, gan_epochs=0, encoder_weights="none"),
+    )
+    run.run_training(config, tmp_path / "run")
+    left_out = json.loads((tmp_path / "run" / "left_out.json").read_text())
+    assert list(left_out["unreadable"]) == ["scene-00.png"]
+    # Without a GAN stage the run still ends with weights.
+    assert load_generator(tmp_path / "run" / "generator").head.bias.isfinite().all()
+
+
+def test_table_has_a_row_a_network():
+    text = run.table({"pretrained": {"l1": 0.5}, "generator": {"l1": 0.25}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["l1"],
+        ["pretrained", "0.5000"],
+        ["generator", "0.2500"],
+    ]
