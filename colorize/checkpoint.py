@@ -27,27 +27,13 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 def write_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place if the block ends without an error.
 
-    Whoever reads `path` sees the old content or the new, never a part. Works for a file and for
-    a folder that the block makes.
+    Whoever reads `path` sees the old file or the new one, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with _folder_beside(path) as folder:
         temporary = folder / path.name
         yield temporary
-        if temporary.is_dir() and path.is_dir():
-            # A folder cannot be replaced in one go as a file can: step aside, and back on failure.
-            path.rename(folder.parent / f"{folder.name}-old")
-            try:
-                temporary.rename(path)
-            except BaseException:
-                (folder.parent / f"{folder.name}-old").rename(path)
-                raise
-            shutil.rmtree(folder.parent / f"{folder.name}-old")
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, path)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -66,9 +52,15 @@ def write_history(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 def save_weights(generator: Generator, folder: Path) -> None:
-    """Write a weights folder: `config.json` and `model.safetensors`."""
-    with write_whole(folder) as temporary:
+    """Write a weights folder: `config.json` and `model.safetensors`.
+
+    Over an older one, file by file and each whole: at no moment is there none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _folder_beside(folder) as temporary:
         generator.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            os.replace(file, folder / file.name)
 
 
 def load_generator(weights: str | Path) -> Generator:
@@ -120,3 +112,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return state
     except Exception as error:  # zip, pickle and torch errors alike
         raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from error
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A temporary folder on the same disk as `path`, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -20,13 +20,12 @@ from colorize.config import DataConfig
 from colorize.errors import ColorizeError, first_line
 from colorize.photo import find_photos
 
-# Colour photos that come with packages this one needs anyway: package and path inside it.
+# Colour photos of free licence that come with packages this one needs anyway: package, path.
 _BUILTIN = (
-    ("skimage", "data/coffee.png"),
     ("skimage", "data/astronaut.png"),
+    ("skimage", "data/coffee.png"),
     ("skimage", "data/chelsea.png"),
     ("skimage", "data/rocket.jpg"),
-    ("skimage", "data/motorcycle_left.png"),
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),

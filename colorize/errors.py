@@ -1,5 +1,7 @@
 """Errors whose text is meant for the user: one line that says what to do."""
 
+_LONGEST = 120
+
 
 class ColorizeError(Exception):
     """Bad input: one line that says what is wrong, with which file, and what to do.
@@ -11,4 +13,5 @@ class ColorizeError(Exception):
 def first_line(error: BaseException) -> str:
     """What an exception of another library says, short enough for one line of ours."""
     reason = getattr(error, "reason", None) or error  # URLError keeps the cause in `reason`
-    return (str(reason) or type(error).__name__).splitlines()[0]
+    line = (str(reason) or type(error).__name__).splitlines()[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

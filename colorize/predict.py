@@ -106,6 +106,7 @@ def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> l
     """
     failed: list[str] = []
     jobs: dict[Path, Path] = {}  # target -> photo
+    originals: set[Path] = set()
     for path in inputs:
         try:
             photos = find_photos(path) if path.is_dir() else [path]
@@ -115,12 +116,12 @@ def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> l
             failed.append(str(error))
             continue
         for photo in photos:
+            originals.add(photo.resolve())
             target = out / (photo.relative_to(path) if path.is_dir() else photo.name)
             if target in jobs:
                 failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
             else:
                 jobs[target] = photo
-    originals = {photo.resolve() for photo in jobs.values()}
     for target, photo in tqdm(jobs.items(), "colouring", unit="photo"):
         try:
             if target.resolve() in originals:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from colorize.checkpoint import write_whole
@@ -74,6 +75,7 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
             axes.axvline(pretrained + 0.5, color="grey", linestyle=":", label="GAN starts")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     return figure

@@ -37,13 +37,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
-    for name in ("first", "second"):
-        with write_whole(tmp_path / "folder") as temporary:
-            temporary.mkdir()
-            (temporary / name).touch()
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["second"]
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+def test_failed_weights_leave_the_old_ones(small_generator, weights, monkeypatch):
+    before = (weights / "model.safetensors").read_bytes()
+
+    def full(folder):
+        (folder / "model.safetensors").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(small_generator, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space"):
+        save_weights(small_generator, weights)
+    assert (weights / "model.safetensors").read_bytes() == before
+    assert [p.name for p in weights.parent.iterdir()] == ["weights"]
 
 
 def test_weights_come_back(small_generator, weights):
