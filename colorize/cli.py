@@ -72,10 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
-    evaluate.add_argument("--data", required=True, metavar="FOLDER")
+    evaluate.add_argument("--data", required=True, metavar="FOLDER|coco|builtin")
     evaluate.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
     evaluate.add_argument("--size", type=_size, default=256, help="side in pixels (default: 256)")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the measures here")
+    evaluate.add_argument("--grid", type=Path, metavar="FILE", help="also draw eight photos here")
     evaluate.set_defaults(run=_evaluate)
     return parser
 
@@ -182,7 +183,7 @@ def _predict(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> None:
     from colorize.run import evaluate_folder, table
 
-    measures = evaluate_folder(args.data, args.weights, args.size, args.json)
+    measures = evaluate_folder(args.data, args.weights, args.size, args.json, args.grid)
     print(table({"coloured": measures}))
 
 

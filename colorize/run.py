@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import Tensor
 
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
@@ -107,8 +108,15 @@ def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
     return metrics
 
 
-def evaluate_folder(data: str, weights: str, size: int, file: Path | None) -> dict[str, float]:
-    """Measure weights on all readable photos of a folder; writes them as JSON if a file is given.
+def evaluate_folder(
+    data: str, weights: str, size: int, file: Path | None = None, picture: Path | None = None
+) -> dict[str, float]:
+    """Measure weights on all readable photos of a folder.
+
+    Args:
+        data: a folder, "coco" or "builtin".
+        file: also write the measures here, as JSON.
+        picture: also draw eight of the photos here: grey, coloured, truth.
 
     Raises:
         ColorizeError: no such folder or weights, or no photo that can be read.
@@ -123,6 +131,10 @@ def evaluate_folder(data: str, weights: str, size: int, file: Path | None) -> di
             file,
             {"data": data, "weights": weights, "size": size, "photos": len(photos), **measures},
         )
+    if picture:
+        chosen = spread(len(photos), 8)
+        captions = [Path(photos.names[row]).name for row in chosen]
+        save(_grid_of(colorizer, photos.__getitems__(chosen), captions), picture)
     return measures
 
 
@@ -138,7 +150,6 @@ def table(metrics: dict[str, dict[str, float]]) -> str:
 def save_grid(out: Path, photos: Photos, most: int = 8) -> None:
     """Write grid.png: photos that the network was trained on, then photos it never saw."""
     shown = [(photos.train, "trained on"), (photos.val, "not seen in training")]
-    colorizer = Colorizer.from_pretrained(out / "generator")
     batches, captions = [], []
     for photo_set, caption in shown:
         chosen = spread(len(photo_set), most)
@@ -147,10 +158,8 @@ def save_grid(out: Path, photos: Photos, most: int = 8) -> None:
         middle = slice(margin, margin + photos.size)
         batches.append(photo_set.__getitems__(chosen)[:, :, middle, middle])
         captions += [f"{Path(photo_set.names[row]).name}: {caption}" for row in chosen]
-    L, ab = to_network(torch.cat(batches).to(colorizer.device))
-    with torch.inference_mode():
-        predicted = colorizer.generator(L)
-    save(grid(L.cpu(), predicted.cpu(), ab.cpu(), captions), out / "grid.png")
+    colorizer = Colorizer.from_pretrained(out / "generator")
+    save(_grid_of(colorizer, torch.cat(batches), captions), out / "grid.png")
 
 
 def run_demo(out: Path) -> None:
@@ -167,6 +176,13 @@ def run_demo(out: Path) -> None:
         f"{out / 'coloured.png'}: {source.name}, which was trained on, coloured at its full size "
         f"of {grey.width}x{grey.height} from {out / 'grey.png'}"
     )
+
+
+@torch.inference_mode()
+def _grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Any:
+    """A figure of uint8 photos (B, 3, H, W), coloured at their size."""
+    L, ab = to_network(rgb.to(colorizer.device))
+    return grid(L.cpu(), colorizer.generator(L).cpu(), ab.cpu(), captions)
 
 
 def _load_encoder_weights(generator: Generator, wish: str) -> None:

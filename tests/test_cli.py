@@ -106,13 +106,15 @@ def test_evaluate_prints_a_table_and_writes_json(run, tmp_path, capsys):
     file = tmp_path / "measures.json"
     code, out, _ = colorize(
         capsys, "evaluate", "--data", tmp_path / "in", "--weights", run / "generator",
-        "--size", 32, "--json", file,
+        "--size", 32, "--json", file, "--grid", tmp_path / "grid.jpg",
     )  # fmt: skip
     assert code == 0
     assert "psnr" in out
     assert "bad.png" in out
     measures = json.loads(file.read_text())
     assert measures["photos"] == 3
+    with Image.open(tmp_path / "grid.jpg") as picture:
+        assert picture.format == "JPEG"
     assert f"{measures['psnr']:.4f}" in out
 
 
