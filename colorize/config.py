@@ -36,8 +36,8 @@ class TrainConfig:
 
     batch_size: int = 16
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
-    pretrain_epochs: int = 20
-    gan_epochs: int = 20
+    pretrain_epochs: int = 10
+    gan_epochs: int = 5
     pretrain_lr: float = 1e-3  # one-cycle; with ImageNet weights the encoder gets a tenth of it
     weight_decay: float = 0.01  # AdamW, pretraining only
     gan_lr: float = 2e-4  # linear decay to zero over the second half
