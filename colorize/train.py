@@ -70,7 +70,7 @@ class Trainer:
             raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
         # A resumed run keeps its precision: a measured choice could fall the other way today.
-        self.precision = self.saved.get("precision") or pick_precision(config.precision)
+        self.precision = pick_precision(self.saved.get("precision", config.precision))
         if min(config.batch_size, len(photos.train) * config.repeats) == 1 and photos.size == 32:
             raise ColorizeError("batch norm needs a batch of 2 or more, or photos larger than 32")
         # Accelerate's settings are global to the process, and a notebook makes many trainers.

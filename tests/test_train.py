@@ -176,3 +176,19 @@ def test_bf16_trains_too(photos):
     history = train(make_trainer(photos, config=config)).history
     assert len(history) == 2
     assert next(make_trainer(photos).generator.parameters()).dtype == torch.float32
+
+
+def test_an_fp16_run_is_not_resumed_on_a_cpu(photos, tmp_path):
+    train(make_trainer(photos, tmp_path))
+    path = tmp_path / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"precision": "fp16"}, path)
+    with pytest.raises(ColorizeError, match="on a GPU only"):
+        make_trainer(photos, tmp_path, resume=True)
+
+
+def test_changed_photos_are_noticed_on_resume(photos, tmp_path):
+    train(make_trainer(photos, tmp_path))
+    photos.train.names[0], photos.val.names[0] = photos.val.names[0], photos.train.names[0]
+    with pytest.raises(ColorizeError, match="the split, have changed"):
+        make_trainer(photos, tmp_path, resume=True)
