@@ -32,4 +32,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .pytest_cache .ruff_cache

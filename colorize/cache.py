@@ -73,7 +73,7 @@ def _cache_key(paths: Sequence[Path], size: int) -> str:
             state = f"{stat.st_size} {stat.st_mtime_ns}"
         except OSError:  # a dangling link: reported as unreadable when it is decoded
             state = "missing"
-        digest.update(f"\n{path.absolute()} {state}".encode())
+        digest.update(os.fsencode(f"\n{path.absolute()} {state}"))
     return digest.hexdigest()[:24]
 
 

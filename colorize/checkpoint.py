@@ -73,8 +73,9 @@ def load_generator(weights: str | Path) -> Generator:
     if folder.is_dir():
         files = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
         if missing := [name for name in files if not (folder / name).is_file()]:
+            hint = f"; try {folder / 'generator'}" if (folder / "generator").is_dir() else ""
             raise ColorizeError(
-                f"{weights}: no weights folder, it has no {' and no '.join(missing)}"
+                f"{weights}: no weights folder, it has no {' and no '.join(missing)}{hint}"
             )
     elif not _HUB_NAME.fullmatch(str(weights)) or folder.parent.is_dir():
         raise ColorizeError(f"{weights}: no such weights folder; a run keeps one in RUN/generator")
@@ -117,7 +118,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 @contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
     """A temporary folder on the same disk as `path`, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))
     try:
         yield folder
     finally:

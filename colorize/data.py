@@ -1,68 +1,23 @@
-"""Photos for training: where they come from, the split, and batches on the device."""
+"""Photos for training: the split, what is left out, and batches on the device."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from colorize.cache import decode_once
+from colorize.cache import Decoded, decode_once
 from colorize.color import rgb_to_lab, scale_lab
 from colorize.config import DataConfig
-from colorize.errors import ColorizeError, first_line
-from colorize.photo import find_photos
-
-# Colour photos of free licence that come with packages this one needs anyway: package, path.
-_BUILTIN = (
-    ("skimage", "data/astronaut.png"),
-    ("skimage", "data/coffee.png"),
-    ("skimage", "data/chelsea.png"),
-    ("skimage", "data/rocket.jpg"),
-    ("sklearn", "datasets/images/china.jpg"),
-    ("sklearn", "datasets/images/flower.jpg"),
-    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
-)
-
-
-def builtin_photos() -> list[Path]:
-    """The colour photos that scikit-image, scikit-learn and matplotlib bring along."""
-    photos = []
-    for package, inside in _BUILTIN:
-        # find_spec instead of an import: scikit-learn takes seconds to import.
-        spec = importlib.util.find_spec(package)
-        path = Path(spec.origin).parent / inside if spec and spec.origin else None
-        if path and path.is_file():
-            photos.append(path)
-    if len(photos) < 2:
-        raise ColorizeError(
-            "the built-in photos are missing; pip install scikit-image scikit-learn"
-        )
-    return photos
-
-
-def coco_folder() -> Path:
-    """Fastai's COCO sample (21,837 photos, 3 GB), downloaded and unpacked on first use.
-
-    Raises:
-        ColorizeError: it is not on disk and cannot be downloaded.
-    """
-    from fastai.data.external import URLs, untar_data  # takes seconds, so only here
-
-    try:
-        return Path(untar_data(URLs.COCO_SAMPLE)) / "train_sample"
-    except Exception as error:  # fastai raises bare Exceptions beside the network's own
-        raise ColorizeError(
-            f"the COCO sample cannot be downloaded from {URLs.COCO_SAMPLE} "
-            f"({first_line(error)}); check the network, or give a folder by --data FOLDER"
-        ) from error
+from colorize.errors import ColorizeError
+from colorize.sources import source_paths
 
 
 def split(names: Sequence[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
@@ -85,6 +40,7 @@ class PhotoSet(Dataset):
     array: np.ndarray  # (all rows, size, size, 3) uint8, usually a memory map
     rows: np.ndarray  # which of them belong to the set
     names: list[str]  # a name for each of `rows`
+    colorfulness: list[float] = field(default_factory=list)  # likewise, if known
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,9 +65,12 @@ class Photos:
     unreadable: dict[str, str] = field(default_factory=dict)  # name -> reason
 
     def fingerprint(self) -> str:
-        """Changes with the photos of either part, and with nothing else."""
-        names = json.dumps([self.train.names, self.val.names])
-        return hashlib.sha256(names.encode()).hexdigest()
+        """Changes with the names and the colours of the photos of either part."""
+        parts = [
+            (part.names, [round(value, 2) for value in part.colorfulness])
+            for part in (self.train, self.val)
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def summary(self) -> str:
         """One or two lines for people: how many photos, and which were left out."""
@@ -132,7 +91,7 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
     Raises:
         ColorizeError: nothing found, nothing readable, or nothing in colour.
     """
-    paths = _source_paths(config.source)
+    paths = source_paths(config.source)
     if config.max_photos is not None:
         paths = {name: paths[name] for name in _ranked(paths, seed)[: config.max_photos]}
     train_names, val_names = split(list(paths), config.val_fraction, seed)
@@ -145,7 +104,7 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
         readable = [row for row in range(len(names)) if row not in files.unreadable]
         kept = [row for row in readable if files.colorfulness[row] >= least_color]
         grey = sorted(set(readable) - set(kept))
-        return _photo_set(files.array, kept, names), [names[row] for row in grey]
+        return _photo_set(files, kept, names), [names[row] for row in grey]
 
     train, grey = decoded(train_names, spare, config.min_colorfulness)
     val, _ = decoded(val_names, config.size, 0.0)
@@ -161,12 +120,12 @@ def load_photo_set(folder: str, size: int, cache: str | None = None) -> tuple[Ph
     Raises:
         ColorizeError: no such folder, or no photo in it that can be read.
     """
-    paths = _source_paths(folder)
+    paths = source_paths(folder)
     files = decode_once(list(paths.values()), size, cache)
     kept = [row for row in range(len(paths)) if row not in files.unreadable]
     if not kept:
         raise ColorizeError(f"{folder}: none of its {len(paths)} photos can be read")
-    return _photo_set(files.array, kept, list(paths)), list(files.unreadable.values())
+    return _photo_set(files, kept, list(paths)), list(files.unreadable.values())
 
 
 def random_crop_flip(rgb: Tensor, size: int, random: torch.Generator) -> Tensor:
@@ -232,18 +191,11 @@ def spread(count: int, most: int) -> list[int]:
     return torch.linspace(0, max(count - 1, 0), min(most, count)).round().long().tolist()
 
 
-def _photo_set(array: np.ndarray, rows: list[int], names: list[str]) -> PhotoSet:
-    return PhotoSet(array, np.array(rows, int), [names[row] for row in rows])
-
-
-def _source_paths(source: str) -> dict[str, Path]:
-    """Name to path: the name is what the split depends on, so it has no folder of this machine."""
-    if source == "builtin":
-        return {path.name: path for path in builtin_photos()}
-    folder = coco_folder() if source == "coco" else Path(source)
-    return {path.relative_to(folder).as_posix(): path for path in find_photos(folder)}
+def _photo_set(files: Decoded, rows: list[int], names: list[str]) -> PhotoSet:
+    colors = [files.colorfulness[row] for row in rows]
+    return PhotoSet(files.array, np.array(rows, int), [names[row] for row in rows], colors)
 
 
 def _ranked(names: Iterable[str], seed: int) -> list[str]:
     """Names in a random order that depends on nothing but the seed and the names."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    return sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest())

@@ -10,6 +10,11 @@ class ColorizeError(Exception):
     """
 
 
+def printable(text: str) -> str:
+    """Text as one line: a file's name may hold line breaks, or bytes that are no characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def first_line(error: BaseException) -> str:
     """What an exception of another library says, short enough for one line of ours."""
     reason = getattr(error, "reason", None) or error  # URLError keeps the cause in `reason`

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +17,30 @@ PHOTO_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", "
 def find_photos(folder: Path) -> list[Path]:
     """All photos under a folder, by suffix, sorted by their path inside it.
 
+    Links to folders are followed, hidden files and folders are not looked at.
+
     Raises:
         ColorizeError: there is no such folder, or no photo in it.
     """
     if not folder.is_dir():
         raise ColorizeError(f"{folder}: no such folder; give a folder of photos")
-    photos = [p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file()]
+    photos = [path for path in _files(folder) if path.suffix.lower() in PHOTO_SUFFIXES]
     if not photos:
         suffixes = " ".join(sorted(PHOTO_SUFFIXES))
         raise ColorizeError(f"{folder}: no photos in this folder or below it ({suffixes})")
     return sorted(photos, key=lambda p: p.relative_to(folder).as_posix())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    visited = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in visited:  # a link to a folder above
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root) / name for name in files if not name.startswith("."))
 
 
 def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
@@ -62,7 +78,13 @@ def open_rgb(path: Path, at_least: int | None = None) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to 8-bit RGB. 16-bit grey is scaled down, not clipped; alpha is dropped."""
+    """Any mode to 8-bit RGB. 16-bit grey is scaled down, not clipped; alpha is dropped.
+
+    Raises:
+        ValueError: a mode whose range is not known (F), or that Pillow cannot convert.
+    """
+    if image.mode == "F":
+        raise ValueError("float pixels have no known range, save it with 8 or 16 bits")
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.asarray(image).astype(np.float32) / 257.0
         image = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))

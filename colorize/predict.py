@@ -103,15 +103,21 @@ def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> l
 
     Returns:
         A line for each photo that failed.
+
+    Raises:
+        ColorizeError: `out` is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise ColorizeError(f"{out}: is a file; give a folder for the results")
     failed: list[str] = []
     jobs: dict[Path, Path] = {}  # target -> photo
     originals: set[Path] = set()
     for path in inputs:
         try:
             photos = find_photos(path) if path.is_dir() else [path]
-            if path in out.parents:  # what is in `out` came from an earlier run
-                photos = [photo for photo in photos if out not in photo.parents]
+            results = out.resolve()
+            if path.resolve() in results.parents:  # what is in `out` came from an earlier run
+                photos = [photo for photo in photos if results not in photo.resolve().parents]
         except ColorizeError as error:
             failed.append(str(error))
             continue

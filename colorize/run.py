@@ -12,17 +12,18 @@ from torch import Tensor
 
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.data import Photos, builtin_photos, load_photo_set, load_photos, spread, to_network
+from colorize.data import Photos, load_photo_set, load_photos, spread, to_network
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
+from colorize.errors import ColorizeError, printable
 from colorize.evaluate import measure
 from colorize.generator import Generator
 from colorize.photo import open_photo
 from colorize.predict import Colorizer
+from colorize.sources import builtin_photos
 from colorize.train import Trainer
 from colorize.viz import grid, sample_saver, save
 
-# Eight photos can only be learnt by heart, so: many crops of each, few held out, a short average.
+# Seven photos can only be learnt by heart, so: many crops of each, few held out, a short average.
 DEMO = RunConfig(
     data=DataConfig(source="builtin", size=128, val_fraction=0.25, crop_margin=0.25),
     train=TrainConfig(
@@ -57,17 +58,13 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
         ColorizeError: bad settings or data, or `out` already holds a run and `resume` is false.
     """
     seed = config.train.seed
-    if not resume and (out / "checkpoints").exists():
-        raise ColorizeError(
-            f"{out}: holds a run already; go on with it by `train --out {out} --resume`, or give "
-            "another --out"
-        )
+    _check_out(config.data.source, out, resume)
     if not config.train.pretrain_epochs + config.train.gan_epochs:
         raise ColorizeError("nothing to train: --pretrain-epochs and --gan-epochs are both 0")
     process = PartialState()
     with process.main_process_first():  # the others then find the cache filled
         photos = load_photos(config.data, seed, progress=process.is_main_process)
-    process.print(photos.summary())
+    process.print(printable(photos.summary()))
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
@@ -83,14 +80,15 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
         callbacks=[sample_saver(out)],
     )
     if process.is_main_process:
-        write_json(out / "config.json", config.to_dict())
         left_out = {"grey": photos.grey, "unreadable": photos.unreadable}
         write_json(out / "left_out.json", left_out)
+        write_json(out / "config.json", config.to_dict())
     process.print(f"training on {trainer.accelerator.device} in {trainer.precision}")
     trainer.pretrain()
     trainer.train_gan()
     if process.is_main_process:
-        print(table(evaluate_run(out, photos)))
+        if metrics := evaluate_run(out, photos):
+            print(table(metrics))
         save_grid(out, photos)
     return photos
 
@@ -124,7 +122,7 @@ def evaluate_folder(
     colorizer = Colorizer.from_pretrained(weights)
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
-        print(f"left out: {line}")
+        print(f"left out: {printable(line)}")
     measures = measure(colorizer.generator, photos, device=colorizer.device, full=True)
     if file:
         write_json(
@@ -183,6 +181,26 @@ def _grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Any:
     """A figure of uint8 photos (B, 3, H, W), coloured at their size."""
     L, ab = to_network(rgb.to(colorizer.device))
     return grid(L.cpu(), colorizer.generator(L).cpu(), ab.cpu(), captions)
+
+
+def _check_out(source: str, out: Path, resume: bool) -> None:
+    """Refuse a run folder that is not ours, holds a run, or lies among the photos."""
+    if (out / "checkpoints" / "last.pt").exists() and not resume:
+        raise ColorizeError(
+            f"{out}: holds a run already; go on with it by `train --out {out} --resume`, or give "
+            "another --out"
+        )
+    if out.exists() and not out.is_dir():
+        raise ColorizeError(f"{out}: is a file; give a folder for the run")
+    # A run that stopped before its first checkpoint left left_out.json, and may start again.
+    if out.is_dir() and any(out.iterdir()) and not (out / "left_out.json").exists():
+        raise ColorizeError(f"{out}: holds other files; give a new folder for the run")
+    folder = Path(source).resolve()
+    if source not in ("coco", "builtin") and (folder in out.resolve().parents):
+        raise ColorizeError(
+            f"{out}: lies inside {source}, and pictures of the run would become photos to train "
+            "on; give an --out elsewhere"
+        )
 
 
 def _load_encoder_weights(generator: Generator, wish: str) -> None:

@@ -29,6 +29,7 @@ from colorize.precision import pick_precision
 from colorize.steps import Losses, discriminator_step, generator_step, pretrain_step
 
 _GAN_EPOCHS_FROM = 1_000_000  # so that the stages see different orders
+_SAVED = {"stage", "epoch", "precision", "photos", "history", "parts"}  # keys of a checkpoint
 SAMPLES = 8  # held-out photos in the grid of each epoch
 
 
@@ -66,6 +67,8 @@ class Trainer:
             raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
         self.checkpoint = out / "checkpoints" / "last.pt" if out else None
         self.saved = load_checkpoint(self.checkpoint) if resume else {}
+        if self.saved and not self.saved.keys() >= _SAVED:
+            raise ColorizeError(f"{self.checkpoint}: not a checkpoint of this version; start anew")
         if self.saved and self.saved["photos"] != photos.fingerprint():
             raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
@@ -113,9 +116,7 @@ class Trainer:
         if not config.gan_epochs:
             return self.history
         if self.discriminator is None:
-            raise ColorizeError(
-                "train_gan needs a discriminator: Trainer(..., discriminator=PatchGAN())"
-            )
+            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         generator, discriminator, g_optimizer, d_optimizer = self.accelerator.prepare(
             self.generator,
             self.discriminator,

@@ -14,6 +14,7 @@ from torch import Tensor
 from colorize.checkpoint import write_whole
 from colorize.color import lightness_to_grey, scaled_to_rgb, unscale_lab
 from colorize.epoch import EpochReport
+from colorize.errors import printable
 
 _COLUMNS = ("grey", "coloured", "truth")
 
@@ -45,7 +46,7 @@ def grid(
     for i, block in zip(range(len(L)), blocks, strict=False):
         if captions:
             # A file name may hold a $, which would start a formula.
-            block.suptitle(captions[i], fontsize=9, parse_math=False)
+            block.suptitle(printable(captions[i]), fontsize=9, parse_math=False)
         for axes, version, name in zip(block.subplots(1, 3), versions, _COLUMNS, strict=True):
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -149,7 +150,11 @@ def test_resume_keeps_the_settings(run, capsys):
         ("train --out {tmp}/r --data {tmp}/broken", "nothing to train on"),
         ("train --out {tmp}/r --resume", "nothing to resume"),
         ("train --out {tmp}/r --pretrain-epochs 0 --gan-epochs 0", "nothing to train"),
-        ("train --out {tmp}/file --data builtin --size 32 --encoder-weights none", "file"),
+        ("train --out {tmp}/file --data builtin --size 32 --encoder-weights none", "is a file"),
+        ("train --out {tmp}/broken --data builtin", "holds other files"),
+        ("train --out {tmp}/broken/run --data {tmp}/broken", "lies inside"),
+        ("predict {tmp}/a.jpg --weights {run}/generator --out {tmp}/file", "file: is a file"),
+        ("predict {tmp}/a.jpg --weights {run} --out {tmp}/o", "/generator"),
         ("evaluate --data {tmp}/nowhere --weights {run}/generator", "nowhere: no such folder"),
         ("evaluate --data {tmp}/broken --weights {run}/generator", "none of its 1 photos"),
         ("evaluate --data builtin --weights {tmp}/empty", "no weights folder"),
@@ -183,12 +188,57 @@ def test_bad_input_is_one_line_and_exit_code_1(run, tmp_path, capsys, args, says
         ("predict --weights w --out o", "required: PHOTO|FOLDER"),
         ("evaluate --data d", "required: --weights"),
         ("paint", "invalid choice: 'paint'"),
+        ("evaluate --data d --weights w --grid g.foo", "'g.foo' is not a .png"),
+        ("evaluate --data d --weights w --json .", "'.' is a folder"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, args, says):
     code, _, lines = colorize(capsys, *args.split())
     assert code == 2
-    assert says in lines[-1]
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(run, tmp_path, capsys):
+    write_photos(tmp_path / "in", 6)
+    (tmp_path / "r" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "r" / "left_out.json").write_text("{}")
+    args = ["train", "--data", tmp_path / "in", "--out", tmp_path / "r", *SETTINGS.split()]
+    assert colorize(capsys, *args)[0] == 0
+
+
+def test_resume_from_another_folder_with_moved_photos(tmp_path, capsys, monkeypatch):
+    write_photos(tmp_path / "in", 6)
+    monkeypatch.chdir(tmp_path)
+    assert colorize(capsys, "train", "--data", "in", "--out", "r", *SETTINGS.split())[0] == 0
+    monkeypatch.chdir("/")
+    assert colorize(capsys, "train", "--out", tmp_path / "r", "--resume")[0] == 0
+    (tmp_path / "in").rename(tmp_path / "moved")
+    resume = ["train", "--out", tmp_path / "r", "--resume"]
+    assert colorize(capsys, *resume)[0] == 1
+    assert colorize(capsys, *resume, "--data", tmp_path / "moved")[0] == 0
+    # Other colours under the same names are noticed.
+    for path in (tmp_path / "moved").iterdir():
+        Image.fromarray(scene(50)).save(path)
+    code, _, lines = colorize(capsys, *resume, "--data", tmp_path / "moved")
+    assert code == 1
+    assert "have changed" in lines[0]
+
+
+def test_names_that_are_no_text(run, tmp_path, capsys):
+    write_photos(tmp_path / "in", 6)
+    os.rename(tmp_path / "in" / "scene-00.png", os.fsencode(tmp_path / "in") + b"/caf\xe9.png")
+    (tmp_path / "in" / "bad\nline.png").touch()
+    args = ["train", "--data", tmp_path / "in", "--out", tmp_path / "r", *SETTINGS.split()]
+    code, out, _ = colorize(capsys, *args)
+    assert code == 0
+    assert "1 unreadable left out: bad\\nline.png" in out
+    weights = ["--weights", run / "generator"]
+    code, _, lines = colorize(
+        capsys, "predict", tmp_path / "in", *weights, "--out", tmp_path / "out"
+    )
+    assert (code, len(lines)) == (1, 1)
+    assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 def test_a_full_disk_is_one_line(run, tmp_path, capsys, monkeypatch):

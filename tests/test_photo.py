@@ -8,7 +8,7 @@ from conftest import scene, write_photos
 from PIL import Image
 
 from colorize.errors import ColorizeError
-from colorize.photo import find_photos, fit_square, open_photo, to_rgb
+from colorize.photo import find_photos, fit_square, open_photo, open_rgb, to_rgb
 
 
 def test_finds_photos_below_a_folder_in_one_order(tmp_path):
@@ -16,8 +16,19 @@ def test_finds_photos_below_a_folder_in_one_order(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished" / "half.png").touch()
     names = [p.relative_to(tmp_path).as_posix() for p in find_photos(tmp_path)]
     assert names == ["a/y.webp", "a/z.png", "b.JPG", "c.tiff", "d.bmp"]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
+    write_photos(tmp_path / "elsewhere", 1)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "up").symlink_to(tmp_path / "photos")
+    names = [p.relative_to(tmp_path).as_posix() for p in find_photos(tmp_path / "photos")]
+    assert names == ["photos/link/scene-00.png"]
 
 
 def test_missing_and_empty_folders_are_named(tmp_path):
@@ -52,6 +63,12 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):
     Image.fromarray(values).save(tmp_path / "deep.png")
     pixels = np.asarray(to_rgb(open_photo(tmp_path / "deep.png")))
     np.testing.assert_allclose(pixels[..., 0], values / 257.0, atol=0.5)
+
+
+def test_float_pixels_are_refused_and_not_turned_black(tmp_path):
+    Image.fromarray(np.random.default_rng(0).random((8, 8), np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(ColorizeError, match=r"f\.tif.*no known range"):
+        open_rgb(tmp_path / "f.tif")
 
 
 def make_bad(folder: Path, kind: str) -> Path:

@@ -147,8 +147,9 @@ def test_photos_are_never_overwritten(colorizer, tmp_path):
 
 def test_results_inside_the_folder_are_not_colored_again(colorizer, tmp_path):
     write_photos(tmp_path, 1)
-    for _ in range(2):
-        assert colorize_files(colorizer, [tmp_path], tmp_path / "coloured") == []
+    for out in (tmp_path / "coloured", tmp_path / "." / "x" / ".." / "coloured"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        assert colorize_files(colorizer, [tmp_path], out) == []
     assert names(tmp_path) == ["coloured/scene-00.png", "scene-00.png"]
 
 

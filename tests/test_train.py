@@ -187,6 +187,13 @@ def test_an_fp16_run_is_not_resumed_on_a_cpu(photos, tmp_path):
         make_trainer(photos, tmp_path, resume=True)
 
 
+def test_a_checkpoint_of_something_else_is_refused(photos, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"foo": 1}, tmp_path / "checkpoints" / "last.pt")
+    with pytest.raises(ColorizeError, match="not a checkpoint of this version"):
+        make_trainer(photos, tmp_path, resume=True)
+
+
 def test_changed_photos_are_noticed_on_resume(photos, tmp_path):
     train(make_trainer(photos, tmp_path))
     photos.train.names[0], photos.val.names[0] = photos.val.names[0], photos.train.names[0]
