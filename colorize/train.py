@@ -69,7 +69,7 @@ class Trainer:
         self.saved = load_checkpoint(self.checkpoint) if resume else {}
         if self.saved and not self.saved.keys() >= _SAVED:
             raise ColorizeError(f"{self.checkpoint}: not a checkpoint of this version; start anew")
-        if self.saved and self.saved["photos"] != photos.fingerprint():
+        if self.saved and not photos.match(self.saved["photos"]):
             raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
         # A resumed run keeps its precision: a measured choice could fall the other way today.
