@@ -57,7 +57,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         data,
         "max_photos",
         type=_positive,
-        metavar="N",
         help="use this many (default: all)",
     )
     add(
