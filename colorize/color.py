@@ -21,8 +21,13 @@ _XYZ_FROM_RGB = (
 )
 _RGB_FROM_XYZ = torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64)).tolist()
 _WHITE = (0.95047, 1.0, 1.08883)
-_EPSILON = 0.008856  # below it, Lab's cube root is a straight line
-_SLOPE, _OFFSET = 7.787, 16.0 / 116.0
+# Both curves below are a power with a straight line near black. Each is written as a sum of the
+# two, with the value clamped to either side of the joint: the same numbers to the sixth digit,
+# without a selection by mask, which costs a CPU more than all the rest, and with finite gradients.
+_EPSILON, _SLOPE, _OFFSET = 0.008856, 7.787, 16.0 / 116.0  # Lab's cube root
+_F_EPSILON = _SLOPE * _EPSILON + _OFFSET
+_TOE, _TOE_SLOPE = 0.0031308, 12.92  # sRGB's gamma
+_TOE_GAMMA = _TOE * _TOE_SLOPE
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -64,7 +69,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float in [0, 1].
     """
-    return _gamma(_lab_to_linear(*lab.unbind(-3)).clamp(0.0, 1.0))
+    return _gamma(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3).clamp(0.0, 1.0))
 
 
 def lightness_to_grey(L: Tensor) -> Tensor:
@@ -73,28 +78,31 @@ def lightness_to_grey(L: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_to_gamut(lab: Tensor, steps: int = 12) -> Tensor:
+def fit_to_gamut(lab: Tensor, steps: int = 9) -> Tensor:
     """Pull colours outside sRGB towards grey, at the same lightness and hue, until they fit.
 
     Args:
         lab: (B, 3, H, W), L in [0, 100].
-        steps: halvings of the search interval; 12 leave less than 0.03 ab units.
+        steps: halvings of the search interval; 9 leave less than 0.3 ab units.
 
     Returns:
         (B, 3, H, W); colours that fitted already are untouched. For pictures, not for losses:
         gradients do not pass.
     """
-    L, a, b = lab.clone().unbind(-3)
-    outside = ~_fits(L, a, b)
-    if outside.any():
-        L0, a0, b0 = L[outside], a[outside], b[outside]
-        low, high = torch.zeros_like(L0), torch.ones_like(L0)
-        for _ in range(steps):
-            middle = (low + high) / 2
-            fits = _fits(L0, a0 * middle, b0 * middle)
-            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
-        a[outside], b[outside] = a0 * low, b0 * low
-    return torch.stack((L, a, b), dim=-3)
+    # Channels first, so that each is one flat run of memory.
+    L, a, b = (channel.flatten() for channel in lab.unbind(-3))
+    outside = (_excess(L, a, b) > 0).nonzero().flatten()
+    if not len(outside):
+        return lab
+    L, a0, b0 = (channel.index_select(0, outside) for channel in (L, a, b))
+    share, step = torch.zeros_like(L), 0.5
+    for _ in range(steps):
+        middle = share + step
+        share.add_(_excess(L, a0 * middle, b0 * middle) <= 0, alpha=step)
+        step /= 2
+    fitted = [x.index_copy(0, outside, x0 * share) for x, x0 in ((a, a0), (b, b0))]
+    ab = torch.stack(fitted).view(2, *lab.shape[:-3], *lab.shape[-2:]).movedim(0, -3)
+    return torch.cat((lab[..., :1, :, :], ab), dim=-3)
 
 
 def scale_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,43 +125,44 @@ def _linear(rgb: Tensor) -> Tensor:
     if rgb.dtype == torch.uint8:
         # 256 values only: a table is far cheaper than a power per pixel.
         table = _linear(torch.arange(256, device=rgb.device, dtype=torch.float32) / 255.0)
-        return table[rgb.int()]
+        return table.take(rgb.long())
     rgb = rgb if rgb.dtype == torch.float64 else rgb.float()
-    # The clamp keeps the power's gradient finite on the branch that is not taken.
-    curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
-    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+    curve = ((rgb.clamp(min=_TOE_GAMMA) + 0.055) / 1.055) ** 2.4
+    return curve - _TOE + rgb.clamp(max=_TOE_GAMMA) / _TOE_SLOPE
 
 
 def _gamma(linear: Tensor) -> Tensor:
     """sRGB's gamma; the reverse of `_linear`."""
-    curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, curve, linear * 12.92)
+    curve = 1.055 * linear.clamp(min=_TOE) ** (1 / 2.4) - (0.055 + _TOE_GAMMA)
+    return curve + linear.clamp(max=_TOE) * _TOE_SLOPE
 
 
 def _f(t: Tensor) -> Tensor:
     """Lab's cube root with a straight line near black."""
-    return torch.where(t > _EPSILON, t.clamp(min=_EPSILON) ** (1 / 3), _SLOPE * t + _OFFSET)
+    line = _SLOPE * t.clamp(max=_EPSILON) + (_OFFSET - _F_EPSILON)
+    return t.clamp(min=_EPSILON) ** (1 / 3) + line
 
 
 def _f_inverse(f: Tensor) -> Tensor:
-    return torch.where(f > 0.2068966, f * f * f, (f - _OFFSET) / _SLOPE)
+    cube = f.clamp(min=_F_EPSILON)
+    return cube * cube * cube + (f.clamp(max=_F_EPSILON) - _F_EPSILON) / _SLOPE
 
 
 def _mix(weights: tuple[float, ...] | list[float], channels: tuple[Tensor, ...]) -> Tensor:
-    return weights[0] * channels[0] + weights[1] * channels[1] + weights[2] * channels[2]
+    mixed = weights[0] * channels[0]
+    return mixed.add(channels[1], alpha=weights[1]).add(channels[2], alpha=weights[2])
 
 
-def _lab_to_linear(L: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _lab_to_linear(L: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Linear R, G and B of colours of any equal shape; outside [0, 1] where sRGB lacks them."""
     fy = (L + 16.0) / 116.0
-    fx = fy + a / 500.0
-    fz = (fy - b / 200.0).clamp(min=0.0)  # as scikit-image does with impossible colours
+    fx = fy.add(a, alpha=1 / 500.0)
+    fz = fy.sub(b, alpha=1 / 200.0).clamp(min=0.0)  # as scikit-image does with impossible colours
     xyz = tuple(_f_inverse(f) * white for f, white in zip((fx, fy, fz), _WHITE, strict=True))
-    return torch.stack([_mix(row, xyz) for row in _RGB_FROM_XYZ], dim=-3)
+    return tuple(_mix(row, xyz) for row in _RGB_FROM_XYZ)
 
 
-def _fits(L: Tensor, a: Tensor, b: Tensor, slack: float = 1e-4) -> Tensor:
-    """Whether colours of any equal shape lie in sRGB; the slack is a fortieth of an 8-bit step."""
-    # The stack adds a channel dimension third from last, so flat input gets two more.
-    shape = L.shape
-    linear = _lab_to_linear(*(x.reshape(1, -1) for x in (L, a, b)))
-    return ((linear >= -slack) & (linear <= 1 + slack)).all(dim=-3).reshape(shape)
+def _excess(L: Tensor, a: Tensor, b: Tensor, slack: float = 1e-4) -> Tensor:
+    """How far colours lie outside sRGB; the slack is a fortieth of an 8-bit step."""
+    r, g, b = ((x - 0.5).abs() for x in _lab_to_linear(L, a, b))
+    return torch.maximum(torch.maximum(r, g), b) - (0.5 + slack)
