@@ -21,7 +21,7 @@ from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
 from colorize.photo import PHOTO_SUFFIXES, find_photos, open_photo, to_rgb
 
-_STRIP = 2**20  # pixels painted at a time: bounds the memory that a large photo takes
+_STRIP = 2**18  # pixels painted at a time: what a CPU's cache holds, whatever the photo's size
 _LONGEST = 4  # times the working size, for panoramas
 
 
@@ -79,21 +79,22 @@ class Colorizer:
         """Scaled ab (1, 2, h, w) at the working size, on the device."""
         shape = working_shape(rgb.width, rgb.height, self.size)
         small = rgb.resize(shape, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        L, _ = to_network(_to_tensor(np.asarray(small)).to(self.device))
+        L, _ = to_network(_to_tensor(np.array(small)).to(self.device))
         return self.generator(L).float()
 
     def _paint(self, rgb: Image.Image, ab: Tensor) -> Image.Image:
         """The lightness of `rgb` with the colour of `ab`, upsampled."""
-        pixels = np.asarray(rgb)
-        ab = F.interpolate(ab, size=pixels.shape[:2], mode="bilinear")
-        colored = np.empty_like(pixels)
+        colored = Image.new("RGB", rgb.size)
+        ab = F.interpolate(ab, size=(ab.shape[-2], rgb.width), mode="bilinear")
         rows = max(1, _STRIP // rgb.width)
         for top in range(0, rgb.height, rows):
-            strip = slice(top, top + rows)
-            L, _ = scale_lab(lightness(_to_tensor(pixels[strip]).to(self.device)))
-            painted = to_uint8(scaled_to_rgb(L, ab[:, :, strip]))
-            colored[strip] = painted[0].permute(1, 2, 0).cpu().numpy()
-        return Image.fromarray(colored)
+            bottom = min(top + rows, rgb.height)
+            strip = np.array(rgb.crop((0, top, rgb.width, bottom)))
+            L, _ = scale_lab(lightness(_to_tensor(strip).to(self.device)))
+            painted = to_uint8(scaled_to_rgb(L, _stretch(ab, rgb.height, top, bottom)))[0]
+            pixels = torch.stack(painted.unbind(), dim=-1).cpu().numpy()
+            colored.paste(Image.fromarray(pixels), (0, top))
+        return colored
 
 
 def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> list[str]:
@@ -164,6 +165,17 @@ def working_shape(width: int, height: int, size: int) -> tuple[int, int]:
     return max(round(width * scale), MIN_SIDE), max(round(height * scale), MIN_SIDE)
 
 
+def _stretch(ab: Tensor, height: int, top: int, bottom: int) -> Tensor:
+    """Rows `top` to `bottom` of what ab (B, 2, h, W) is at `height`, bilinearly."""
+    # Pixel centres correspond, as in `F.interpolate`, which has no way of asking for a part.
+    at = torch.arange(top, bottom, device=ab.device) + 0.5
+    at = (at * (ab.shape[-2] / height) - 0.5).clamp(0, ab.shape[-2] - 1)
+    above = at.int()
+    below = (above + 1).clamp(max=ab.shape[-2] - 1)
+    share = (at - above).view(-1, 1)
+    return ab.index_select(-2, above).lerp(ab.index_select(-2, below), share)
+
+
 def _to_tensor(pixels: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) to uint8 (1, 3, H, W)."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
