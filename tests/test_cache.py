@@ -40,6 +40,19 @@ def test_equals_direct_decoding(tmp_path):
     assert np.array_equal(decode(paths).array, direct)  # from the disk this time
 
 
+def test_many_photos_keep_their_order(tmp_path):
+    """More than are written at a time; the last group is a short one."""
+    paths = write_photos(tmp_path, 2 * cache._GROUP + 3)
+    paths[cache._GROUP + 1].write_bytes(b"not a photo")
+    decoded = decode(paths, 16)
+    assert list(decoded.unreadable) == [cache._GROUP + 1]
+    assert len(decoded.array) == len(decoded.colorfulness) == len(paths)
+    for row in (0, cache._GROUP - 1, cache._GROUP, 2 * cache._GROUP + 2):
+        alone = decode([paths[row]], 16)
+        assert np.array_equal(decoded.array[row], alone.array[0])
+        assert decoded.colorfulness[row] == pytest.approx(alone.colorfulness[0])
+
+
 def test_reduced_decoding_of_large_jpegs_stays_close_to_direct(tmp_path):
     Image.fromarray(scene(0, 640, 480)).save(tmp_path / "large.jpg", quality=95)
     direct = np.asarray(fit_square(open_photo(tmp_path / "large.jpg"), 64)).astype(int)
