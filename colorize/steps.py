@@ -1,6 +1,6 @@
-"""The three steps that training repeats: L1 for G, real or fake for D, both for G.
+"""The two steps that training repeats: L1 for G alone, then D and G against each other.
 
-Each takes L (B, 1, H, W) and ab (B, 2, H, W), scaled to [-1, 1], and gives its losses, detached.
+Both take L (B, 1, H, W) and ab (B, 2, H, W), scaled to [-1, 1], and give their losses, detached.
 `backward` is `Accelerator.backward`, which scales fp16 losses; a test may pass `Tensor.backward`.
 """
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from colorize.losses import gan_loss, l1_loss
 
 Losses = dict[str, Tensor]
-Backward = Callable[[Tensor], None]
+Backward = Callable[..., None]
 
 
 def pretrain_step(
@@ -29,49 +29,43 @@ def pretrain_step(
     return {"l1": loss.detach()}
 
 
-def discriminator_step(
+def gan_step(
+    generator: nn.Module,
     discriminator: nn.Module,
-    optimizer: Optimizer,
+    g_optimizer: Optimizer,
+    d_optimizer: Optimizer,
     L: Tensor,
     ab: Tensor,
-    fake_ab: Tensor,
-    backward: Backward,
-    objective: str = "bce",
-) -> Losses:
-    """Move D towards telling true colours from G's. G is not touched: the fake is detached."""
-    # Real and fake go through separately: in one batch, batch norm would let D tell them apart
-    # by what they do to the shared statistics, and G would learn nothing from it.
-    real = gan_loss(discriminator(torch.cat((L, ab), 1)), True, objective)
-    fake = gan_loss(discriminator(torch.cat((L, fake_ab.detach()), 1)), False, objective)
-    loss = (real + fake) / 2
-    optimizer.zero_grad()
-    backward(loss)
-    optimizer.step()
-    return {"d": loss.detach()}
-
-
-def generator_step(
-    discriminator: nn.Module,
-    optimizer: Optimizer,
-    L: Tensor,
-    ab: Tensor,
-    fake_ab: Tensor,
     backward: Backward,
     objective: str = "bce",
     lambda_l1: float = 100.0,
 ) -> Losses:
-    """Move G towards colours that D takes for true and that are near the true ones.
+    """Move D towards telling true colours from G's, and G towards colours that pass for true.
 
-    `fake_ab` is G's output for L, with its graph. D is frozen for the time being.
+    D looks at G's colours once for both: its own step takes what they do to its weights, G's step
+    what D's weights do to them. So both learn from what the other was before the step.
     """
-    discriminator.requires_grad_(False)
-    try:
-        logits = discriminator(torch.cat((L, fake_ab), 1))
-        fooling = gan_loss(logits, True, objective, for_discriminator=False)
-        l1 = l1_loss(fake_ab, ab)
-        optimizer.zero_grad()
-        backward(fooling + lambda_l1 * l1)
-        optimizer.step()
-    finally:  # also when a notebook is interrupted here
-        discriminator.requires_grad_(True)
-    return {"gan": fooling.detach(), "l1": l1.detach()}
+    fake_ab = generator(L)
+    # Real and fake go through separately: in one batch, batch norm would let D tell them apart
+    # by what they do to the shared statistics, and G would learn nothing from it.
+    real = discriminator(torch.cat((L, ab), 1))
+    fake = discriminator(torch.cat((L, fake_ab), 1))
+
+    # The D step. `inputs` keeps its gradients out of G, and G's out of D.
+    d_loss = (gan_loss(real, True, objective) + gan_loss(fake, False, objective)) / 2
+    d_optimizer.zero_grad()
+    backward(d_loss, inputs=_trained(discriminator), retain_graph=True)
+
+    # The G step.
+    fooling = gan_loss(fake, True, objective, for_discriminator=False)
+    l1 = l1_loss(fake_ab, ab)
+    g_optimizer.zero_grad()
+    backward(fooling + lambda_l1 * l1, inputs=_trained(generator))
+
+    d_optimizer.step()  # only now: the backward pass above needed D's weights as they were
+    g_optimizer.step()
+    return {"d": d_loss.detach(), "gan": fooling.detach(), "l1": l1.detach()}
+
+
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if p.requires_grad]

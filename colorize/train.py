@@ -26,7 +26,7 @@ from colorize.optimizers import (
     weight_average,
 )
 from colorize.precision import pick_precision
-from colorize.steps import Losses, discriminator_step, generator_step, pretrain_step
+from colorize.steps import Losses, gan_step, pretrain_step
 
 _GAN_EPOCHS_FROM = 1_000_000  # so that the stages see different orders
 _SAVED = {"stage", "epoch", "precision", "photos", "history", "parts"}  # keys of a checkpoint
@@ -90,9 +90,25 @@ class Trainer:
 
     def pretrain(self) -> list[dict[str, Any]]:
         """Train the generator alone, with L1. Returns the history, a dict an epoch."""
-        config = self.config
-        if self.saved.get("stage") == "gan" or not config.pretrain_epochs:
+        if self.saved.get("stage") == "gan" or not self.config.pretrain_epochs:
             return self.history
+        self._fit(self.pretrain_stage())
+        if self.out and self.accelerator.is_main_process:
+            save_weights(self.generator, self.out / "pretrained")
+        return self.history
+
+    def train_gan(self) -> list[dict[str, Any]]:
+        """Train both networks against each other. Returns the history, a dict an epoch."""
+        if not self.config.gan_epochs:
+            return self.history
+        if self.discriminator is None:
+            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
+        self._fit(self.gan_stage())
+        return self.history
+
+    def pretrain_stage(self) -> Stage:
+        """What `pretrain` repeats: the step, its optimizer and its schedule, ready to run."""
+        config = self.config
         generator, optimizer = self.accelerator.prepare(
             self.generator, pretrain_optimizer(self.generator, config)
         )
@@ -105,47 +121,31 @@ class Trainer:
             return losses
 
         parts = {"g_optimizer": optimizer}
-        self._fit(Stage("pretrain", config.pretrain_epochs, step, [schedule], parts))
-        if self.out and self.accelerator.is_main_process:
-            save_weights(self.generator, self.out / "pretrained")
-        return self.history
+        return Stage("pretrain", config.pretrain_epochs, step, [schedule], parts)
 
-    def train_gan(self) -> list[dict[str, Any]]:
-        """Train both networks against each other. Returns the history, a dict an epoch."""
+    def gan_stage(self) -> Stage:
+        """What `train_gan` repeats; see `pretrain_stage`."""
         config = self.config
-        if not config.gan_epochs:
-            return self.history
-        if self.discriminator is None:
-            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         generator, discriminator, g_optimizer, d_optimizer = self.accelerator.prepare(
             self.generator,
             self.discriminator,
             gan_optimizer(self.generator, config),
             gan_optimizer(self.discriminator, config),
         )
-        # DDP's wrapper expects a gradient for every parameter; the G step gives D none.
-        frozen = self.accelerator.unwrap_model(discriminator)
         steps = config.gan_epochs * self._steps_per_epoch()
         schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
+        networks = (generator, discriminator, g_optimizer, d_optimizer)
 
         def step(L: Tensor, ab: Tensor) -> Losses:
-            fake = generator(L)
-            batch = {"L": L, "ab": ab, "fake_ab": fake, "objective": config.objective}
-            backward = self.accelerator.backward
-            d = discriminator_step(discriminator, d_optimizer, backward=backward, **batch)
-            g = generator_step(
-                frozen, g_optimizer, backward=backward, lambda_l1=config.lambda_l1, **batch
+            losses = gan_step(
+                *networks, L, ab, self.accelerator.backward, config.objective, config.lambda_l1
             )
             self.averaged.update_parameters(self.generator)
-            return d | g
+            return losses
 
-        parts = {
-            "discriminator": self.discriminator,
-            "g_optimizer": g_optimizer,
-            "d_optimizer": d_optimizer,
-        }
-        self._fit(Stage("gan", config.gan_epochs, step, schedules, parts))
-        return self.history
+        parts = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+        parts["discriminator"] = self.discriminator
+        return Stage("gan", config.gan_epochs, step, schedules, parts)
 
     def validate(self) -> dict[str, float]:
         """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""

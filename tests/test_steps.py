@@ -5,10 +5,14 @@ import copy
 import pytest
 import torch
 from conftest import square_scenes
+from torch import nn
 
 from colorize.data import to_network
 from colorize.discriminator import PatchGAN
-from colorize.steps import discriminator_step, generator_step, pretrain_step
+from colorize.losses import gan_loss, l1_loss
+from colorize.steps import gan_step, pretrain_step
+
+BACKWARD = torch.Tensor.backward
 
 
 @pytest.fixture
@@ -21,67 +25,100 @@ def discriminator():
     return PatchGAN(width=8)
 
 
-def snapshot(network):
-    return copy.deepcopy(dict(network.named_parameters()))
+class Frozen(torch.optim.SGD):
+    """Keeps the gradients of a step to look at, and moves nothing."""
 
-
-def moved(network, before):
-    return [name for name, p in network.named_parameters() if not torch.equal(p, before[name])]
+    def __init__(self, network):
+        super().__init__(network.parameters(), lr=0.0)
 
 
 def adam(network):
     return torch.optim.Adam(network.parameters(), 1e-3)
 
 
-def test_a_discriminator_step_leaves_the_generator_untouched(small_generator, discriminator, batch):
+def gradients(network):
+    return {name: p.grad.clone() for name, p in network.named_parameters()}
+
+
+def expected_gradients(network, loss):
+    """What a loss does to one network alone."""
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    grads = torch.autograd.grad(loss, parameters, retain_graph=True)
+    return dict(zip(names, grads, strict=True))
+
+
+@pytest.mark.parametrize("objective", ["bce", "lsgan", "hinge"])
+def test_each_network_gets_the_gradients_of_its_own_loss(
+    small_generator, discriminator, batch, objective
+):
     L, ab = batch
-    generator_before, before = snapshot(small_generator), snapshot(discriminator)
+    step = (small_generator, discriminator, Frozen(small_generator), Frozen(discriminator))
+    losses = gan_step(*step, L, ab, BACKWARD, objective, lambda_l1=7.0)
+
     fake = small_generator(L)
-    discriminator_step(discriminator, adam(discriminator), L, ab, fake, torch.Tensor.backward)
-    assert moved(small_generator, generator_before) == []
-    assert all(p.grad is None for p in small_generator.parameters())
-    assert len(moved(discriminator, before)) == len(before)
+    real_logits = discriminator(torch.cat((L, ab), 1))
+    fake_logits = discriminator(torch.cat((L, fake), 1))
+    d_loss = gan_loss(real_logits, True, objective) + gan_loss(fake_logits, False, objective)
+    fooling = gan_loss(fake_logits, True, objective, for_discriminator=False)
+    l1 = l1_loss(fake, ab)
+    assert losses["d"] == pytest.approx(d_loss.item() / 2, rel=1e-5)
+    assert losses["gan"] == pytest.approx(fooling.item(), rel=1e-5)
+    assert losses["l1"] == pytest.approx(l1.item(), rel=1e-5)
+    for network, loss in ((discriminator, d_loss / 2), (small_generator, fooling + 7.0 * l1)):
+        torch.testing.assert_close(gradients(network), expected_gradients(network, loss))
 
 
-def test_a_generator_step_leaves_the_discriminator_untouched(small_generator, discriminator, batch):
-    L, ab = batch
-    generator_before, before = snapshot(small_generator), snapshot(discriminator)
-    generator_step(
-        discriminator, adam(small_generator), L, ab, small_generator(L), torch.Tensor.backward
-    )
-    assert moved(discriminator, before) == []
-    assert all(p.grad is None for p in discriminator.parameters())
-    assert all(p.requires_grad for p in discriminator.parameters())
-    assert len(moved(small_generator, generator_before)) > 0.9 * len(generator_before)
+def test_both_networks_move_and_no_gradient_is_left_over(small_generator, discriminator, batch):
+    before = [copy.deepcopy(dict(n.named_parameters())) for n in (small_generator, discriminator)]
+    optimizers = (Frozen(small_generator), Frozen(discriminator))
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    first = gradients(discriminator)
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    torch.testing.assert_close(gradients(discriminator), first)  # the same again, not twice it
+    optimizers = (adam(small_generator), adam(discriminator))
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    for network, old in zip((small_generator, discriminator), before, strict=True):
+        moved = [not torch.equal(p, old[name]) for name, p in network.named_parameters()]
+        assert sum(moved) > 0.9 * len(moved)
+
+
+class Constant(nn.Module):
+    """A generator of one colour, which it can learn."""
+
+    def __init__(self):
+        super().__init__()
+        self.ab = nn.Parameter(torch.zeros(1, 2, 1, 1))
+
+    def forward(self, L):
+        return self.ab.expand(len(L), 2, *L.shape[-2:])
 
 
 def test_discriminator_learns_to_tell_true_from_false(discriminator, batch):
     L, ab = batch
-    optimizer = adam(discriminator)
-    losses = [
-        discriminator_step(discriminator, optimizer, L, ab, ab * 0, torch.Tensor.backward)["d"]
-        for _ in range(30)
-    ]
+    grey = Constant()
+    step = (grey, discriminator, Frozen(grey), adam(discriminator))
+    losses = [gan_step(*step, L, ab, BACKWARD)["d"] for _ in range(30)]
     assert losses[0] == pytest.approx(0.69, abs=0.25)  # undecided: log 2
     assert losses[-1] < 0.3
     assert discriminator(torch.cat((L, ab), 1)).mean() > 0.5
     assert discriminator(torch.cat((L, ab * 0), 1)).mean() < -0.5
 
 
-def test_real_and_fake_pass_the_discriminator_separately(small_generator, discriminator, batch):
+def test_real_and_fake_pass_the_discriminator_separately_and_once(
+    small_generator, discriminator, batch
+):
     """Joined in one batch, batch norm would give them away: see the note in the step."""
-    L, ab = batch
     sizes = []
     discriminator.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
-    optimizer = adam(discriminator)
-    discriminator_step(discriminator, optimizer, L, ab, small_generator(L), torch.Tensor.backward)
+    optimizers = (adam(small_generator), adam(discriminator))
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
     assert sizes == [4, 4]
 
 
 def test_the_generator_learns_to_fool_the_discriminator(small_generator, discriminator, batch):
     """With lambda 0 the only pull is D's: it must come to take G's colours for true."""
     L, ab = batch
-    optimizer = adam(small_generator)
+    optimizers = (adam(small_generator), Frozen(discriminator))
 
     def opinion():
         with torch.no_grad():
@@ -89,8 +126,7 @@ def test_the_generator_learns_to_fool_the_discriminator(small_generator, discrim
 
     before = opinion()
     for _ in range(10):
-        fake = small_generator(L)
-        generator_step(discriminator, optimizer, L, ab, fake, torch.Tensor.backward, lambda_l1=0)
+        gan_step(small_generator, discriminator, *optimizers, L, ab, BACKWARD, lambda_l1=0)
     assert opinion() > before + 0.1
 
 
@@ -99,5 +135,5 @@ def test_one_batch_can_be_learnt_by_heart(small_generator, batch):
     optimizer = torch.optim.AdamW(small_generator.parameters(), 3e-3)
     grey = ab.abs().mean()
     for _ in range(150):
-        loss = pretrain_step(small_generator, optimizer, L, ab, torch.Tensor.backward)["l1"]
+        loss = pretrain_step(small_generator, optimizer, L, ab, BACKWARD)["l1"]
     assert loss < 0.15 * grey
