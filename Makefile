@@ -3,8 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format bench clean
 
 setup: $(READY)
 
@@ -26,6 +25,9 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

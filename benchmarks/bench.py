@@ -1,0 +1,230 @@
+"""Both recipes in one run, alternating: photos prepared, steps, epochs; and `Colorizer`.
+
+python benchmarks/bench.py            # table, and benchmarks/results.json
+python benchmarks/bench.py --quick    # the same in two minutes, smaller and rougher
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from machine import commit, describe
+from ours import make_trainer, photo_set, seconds_of
+from PIL import Image
+from reference import Reference, loader
+
+from colorize.cache import decode_once
+from colorize.checkpoint import write_json
+from colorize.data import PhotoSet, random_crop_flip, to_network, train_loader
+from colorize.epoch import run_epoch
+from colorize.sources import builtin_photos
+
+RESULTS = Path(__file__).with_name("results.json")
+LARGE = {1: (1152, 864), 12: (4000, 3000), 48: (8000, 6000)}  # megapixels to width and height
+WORKING_SIZE = 512  # of `Colorizer`
+
+
+@dataclass
+class Setting:
+    """What is measured, on which device."""
+
+    size: int
+    batch_size: int
+    device: str
+    rounds: int
+    photos: list[Path]
+    folder: Path
+
+
+def write_jpegs(folder: Path, count: int, random: np.random.Generator) -> list[Path]:
+    """Photos as COCO has them, 640x480 JPEGs: random parts of the built-in photos, enlarged."""
+    originals = [Image.open(path).convert("RGB") for path in builtin_photos()]
+    paths = [folder / f"{i:04d}.jpg" for i in range(count)]
+    for i, path in enumerate(paths):
+        photo = originals[i % len(originals)]
+        side = int(min(photo.size) * random.uniform(0.6, 1.0))
+        left, top = (int(random.integers(0, n - side + 1)) for n in photo.size)
+        box = (left, top, left + side, top + side * 3 // 4)
+        photo.resize((640, 480), Image.Resampling.BICUBIC, box).save(path, quality=90)
+    return paths
+
+
+def race(
+    rounds: int, ours: Callable[[], Any], reference: Callable[[], Any], device: str
+) -> tuple[float, float]:
+    """Median seconds of both, taken in turns after one turn that does not count."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 1):
+        for run, spent in zip((ours, reference), times, strict=True):
+            spent.append(seconds_of(run, device))
+    return median(times[0][1:]), median(times[1][1:])
+
+
+def row(name: str, device: str, ours: float, reference: float | None, unit: str) -> dict[str, Any]:
+    """A row of the table; `unit` says whether more or less is better."""
+    ratio = None
+    if reference is not None:
+        ratio = round(ours / reference if unit.endswith("/s") else reference / ours, 2)
+        reference = round(reference, 4)
+    result = {"name": name, "device": device, "ours": round(ours, 4), "reference": reference}
+    result |= {"unit": unit, "ratio": ratio}
+    against = "" if ratio is None else f"{reference:>12.4g}{ratio:>9.2f}x"
+    print(f"{name:<28}{device:<6}{ours:>12.4g}{against or ' ' * 22}  {unit}", flush=True)
+    return result
+
+
+def workers() -> int:
+    """As many as this process has cores."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def prepare(setting: Setting) -> list[dict[str, Any]]:
+    """From JPEG files to scaled L and ab on the device, an epoch at a time."""
+    batches = loader(setting.photos, setting.size, setting.batch_size, workers())
+    count, spare = len(setting.photos), round(setting.size * 1.0625)
+
+    def reference() -> None:
+        for L, ab in batches:
+            L.to(setting.device), ab.to(setting.device)
+
+    def first() -> None:
+        with tempfile.TemporaryDirectory(dir=setting.folder) as cache:
+            later(decode_once(setting.photos, spare, cache, progress=False).array)
+
+    def later(array: np.ndarray) -> None:
+        photos = photo_set(array)
+        random = torch.Generator().manual_seed(0)
+        for rgb in train_loader(photos, setting.batch_size, seed=0):
+            to_network(random_crop_flip(rgb.to(setting.device), setting.size, random))
+
+    array = decode_once(setting.photos, spare, str(setting.folder), progress=False).array
+    rows = []
+    for name, ours in (
+        ("prepare_first_epoch", first),
+        ("prepare_later_epochs", lambda: later(array)),
+    ):
+        fast, slow = race(setting.rounds, ours, reference, setting.device)
+        rows.append(row(name, setting.device, count / fast, count / slow, "photos/s"))
+    return rows
+
+
+def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
+    """One pretraining step and one GAN step on the same batch, in every useful number format."""
+    random = torch.Generator().manual_seed(0)
+    rgb = photos.__getitems__(range(setting.batch_size)).to(setting.device)
+    batch = to_network(random_crop_flip(rgb, setting.size, random))
+    automatic = make_trainer(photos, setting.size, setting.batch_size, "auto").precision
+    rows = []
+    for stage in ("pretrain", "gan"):
+        for precision in dict.fromkeys((automatic, "fp32")):
+            trainer = make_trainer(photos, setting.size, setting.batch_size, precision)
+            reference = Reference(setting.size, setting.device)
+            reference.start_gan()
+            ours = getattr(trainer, f"{stage}_stage")().step
+            theirs = getattr(reference, f"{stage}_step")
+            pair = (partial(ours, *batch), partial(theirs, *batch))
+            fast, slow = race(setting.rounds, *pair, setting.device)
+            name = f"{stage}_step" + ("" if precision == automatic else f"_{precision}")
+            rows.append(row(name, setting.device, fast, slow, f"s a batch, {precision}"))
+    return rows
+
+
+def epochs(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
+    """A whole epoch of GAN training, loader included, on photos decoded before."""
+    trainer = make_trainer(photos, setting.size, setting.batch_size, "auto")
+    stage = trainer.gan_stage()
+    reference = Reference(setting.size, setting.device)
+    reference.start_gan()
+    files = [setting.photos[i] for i in photos.rows]
+    batches = loader(files, setting.size, setting.batch_size, workers())
+    random = torch.Generator().manual_seed(0)
+
+    def ours() -> None:
+        fresh = (
+            to_network(random_crop_flip(rgb.to(setting.device), setting.size, random))
+            for rgb in train_loader(photos, setting.batch_size, seed=0)
+        )
+        run_epoch(stage, 0, fresh, len(photos) // setting.batch_size, show=False)
+
+    def theirs() -> None:
+        for batch in batches:
+            reference.gan_step(*batch)
+
+    fast, slow = race(max(1, setting.rounds // 2), ours, theirs, setting.device)
+    seen = len(photos) // setting.batch_size * setting.batch_size
+    return [row("epoch", setting.device, seen / fast, seen / slow, "photos/s")]
+
+
+def colorizers(sizes: Sequence[int], device: str) -> list[dict[str, Any]]:
+    """`Colorizer` on large photos, each in a process of its own for the sake of peak memory."""
+    rows = []
+    for megapixels in sizes:
+        width, height = LARGE[megapixels]
+        script = Path(__file__).with_name("large_photo.py")
+        command = [sys.executable, str(script), str(width), str(height), str(WORKING_SIZE), device]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        result = json.loads(output)
+        rows += [
+            row(f"colorizer_{megapixels}mp", device, result["seconds"], None, "s a photo"),
+            row(f"colorizer_{megapixels}mp_peak", device, result["peak_gb"], None, "GB"),
+        ]
+    return rows
+
+
+def measure_device(device: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All rows of one device."""
+    batch_size = args.batch_size or (32 if device == "cuda" else 4)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jpegs = write_jpegs(folder, 64 if args.quick else 256, np.random.default_rng(0))
+        setting = Setting(args.size, batch_size, device, 1 if args.quick else 5, jpegs, folder)
+        decoded = decode_once(jpegs, round(args.size * 1.0625), name, progress=False)
+        count = len(jpegs) if device == "cuda" else 4 * batch_size
+        photos = photo_set(decoded.array, count)
+        rows = prepare(setting) + steps(setting, photos) + epochs(setting, photos)
+    return rows + colorizers([1] if args.quick else list(LARGE), device)
+
+
+def measure_cpu_apart(out: Path) -> list[dict[str, Any]]:
+    """The CPU's rows on a machine with a GPU: from a process that does not see it."""
+    command = [sys.executable, *sys.argv, "--out", str(out)]
+    subprocess.run(command, check=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    return json.loads(out.read_text())["rows"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="128x128, one round: two minutes")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--batch-size", type=int, help="4 on a CPU, 32 on a GPU")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    args.size = args.size or (128 if args.quick else 256)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
+    print(describe())
+    print(f"{'':<34}{'ours':>12}{'reference':>12}{'ratio':>10}")
+    if torch.cuda.is_available():
+        rows = measure_device("cuda", args) + measure_cpu_apart(args.out)
+    else:
+        rows = measure_device("cpu", args)
+    about = {"machine": describe(), "commit": commit(), "size": args.size, "quick": args.quick}
+    write_json(args.out, {**about, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Where a training step's time goes, what share of the machine it uses, and what size costs.
+
+python benchmarks/where.py                      # parts of a step, share of the matrix-product rate
+python benchmarks/where.py --cost               # time and memory by size and by batch
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from machine import commit, describe
+from ours import make_trainer, photo_set, seconds_of
+from torch.utils.flop_counter import FlopCounterMode
+
+from colorize.data import random_crop_flip, to_network, train_loader
+from colorize.losses import gan_loss, l1_loss
+from colorize.optimizers import gan_optimizer
+from colorize.train import Trainer
+
+SWEEP = [(64, 4), (128, 4), (256, 4), (512, 4), (128, 1), (128, 16), (128, 64)]  # size, batch
+
+
+def noise_trainer(size: int, batch_size: int, precision: str) -> Trainer:
+    """Ours on photos of noise: what they show does not change what they cost."""
+    side = round(size * 1.0625)
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * batch_size, side, side, 3), np.uint8)
+    return make_trainer(photo_set(pixels), size, batch_size, precision)
+
+
+def seconds(run: Callable[[], Any], device: torch.device, rounds: int) -> float:
+    """Median of several runs, after one that does not count."""
+    return median([seconds_of(run, device) for _ in range(rounds + 1)][1:])
+
+
+def matrix_rate(device: torch.device, precision: str, rounds: int) -> float:
+    """Operations a second of a square matrix product, 2 a multiply-add."""
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    side = 8192 if device.type == "cuda" else 2048
+    matrix = torch.randn(side, side, device=device).to(kind)
+    return 2 * side**3 / seconds(lambda: matrix @ matrix, device, rounds)
+
+
+def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
+    """Seconds of each part of a GAN step, and of the whole."""
+    device = trainer.accelerator.device
+    batches = train_loader(trainer.photos.train, trainer.config.batch_size, 0)
+    rgb = next(iter(batches))
+    random = torch.Generator().manual_seed(0)
+    L, ab = to_network(random_crop_flip(rgb.to(device), trainer.photos.size, random))
+    step = trainer.gan_stage().step
+    networks = (trainer.generator, trainer.discriminator)
+    optimizers = [gan_optimizer(network, trainer.config) for network in networks]
+
+    def forward() -> torch.Tensor:
+        return trainer.generator(L)
+
+    def discriminator() -> None:
+        fake_ab = ab.clone().requires_grad_()
+        real = trainer.discriminator(torch.cat((L, ab), 1))
+        fake = trainer.discriminator(torch.cat((L, fake_ab), 1))
+        d_loss = gan_loss(real, True) + gan_loss(fake, False)
+        d_loss.backward(inputs=list(trainer.discriminator.parameters()), retain_graph=True)
+        gan_loss(fake, True).backward(inputs=[fake_ab])
+
+    def optimize() -> None:
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+
+    def time_of(run: Callable[[], Any]) -> float:
+        return seconds(run, device, rounds)
+
+    # Photos of an epoch are read and turned into Lab once; the step is what follows.
+    times = {"whole step": time_of(lambda: step(L, ab))}
+    times["loader"] = time_of(lambda: next(iter(batches)))
+    times["crops and Lab"] = time_of(
+        lambda: to_network(random_crop_flip(rgb.to(device), trainer.photos.size, random))
+    )
+    times["G forward"] = time_of(forward)
+    times["G backward"] = time_of(lambda: l1_loss(forward(), ab).backward()) - times["G forward"]
+    times["D, for both networks"] = time_of(discriminator)
+    times["optimizers"] = time_of(optimize)
+    times["weight average"] = time_of(lambda: trainer.averaged.update_parameters(trainer.generator))
+    counted = sum(times[name] for name in list(times)[3:])
+    return times | {"the rest of the step": times["whole step"] - counted}
+
+
+def show_parts(args: argparse.Namespace) -> None:
+    """Two tables: parts of a step, and the share of the machine's matrix-product rate."""
+    for precision in args.precisions:
+        trainer = noise_trainer(args.size, args.batch_size, precision)
+        device = trainer.accelerator.device
+        times = parts_of_a_step(trainer, args.rounds)
+        whole = times.pop("whole step")
+        print(
+            f"\nGAN step, {args.size}x{args.size}, batch {args.batch_size}, {precision}, {device}"
+        )
+        for name, spent in times.items():
+            print(f"  {name:<24}{1000 * spent:>9.1f} ms{100 * spent / whole:>8.1f} %")
+        print(f"  {'whole step':<24}{1000 * whole:>9.1f} ms")
+        batch = [torch.rand(args.batch_size, n, args.size, args.size) - 0.5 for n in (1, 2)]
+        with FlopCounterMode(display=False) as counter:
+            trainer.gan_stage().step(*(x.to(device) for x in batch))
+        rate, peak = counter.get_total_flops() / whole, matrix_rate(device, precision, args.rounds)
+        print(
+            f"  {counter.get_total_flops() / 1e9:.0f} GFLOP, {rate / 1e9:.0f} GFLOP/s, "
+            f"{100 * rate / peak:.0f} % of a matrix product's {peak / 1e9:.0f}"
+        )
+
+
+def show_cost(args: argparse.Namespace) -> None:
+    """A table by size and batch; each row is measured in a process of its own."""
+    print("\nGAN step\n  size  batch     s a photo   us a pixel   peak GB")
+    for size, batch_size in SWEEP:
+        command = [sys.executable, str(Path(__file__)), "--one", str(size), str(batch_size)]
+        command += ["--rounds", str(args.rounds)]
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        spent, peak = map(float, result.stdout.split())
+        each = spent / batch_size
+        print(f"{size:>6}{batch_size:>7}{each:>14.4f}{1e6 * each / size**2:>13.3f}{peak:>10.2f}")
+
+
+def show_one(size: int, batch_size: int, rounds: int) -> None:
+    """Seconds of a GAN step, and peak memory in GB: of the GPU, or else of the process."""
+    trainer = noise_trainer(size, batch_size, "auto")
+    device = trainer.accelerator.device
+    batch = [torch.rand(batch_size, n, size, size, device=device) - 0.5 for n in (1, 2)]
+    step = trainer.gan_stage().step
+    spent = seconds(lambda: step(*batch), device, rounds)
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, KiB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    print(spent, peak)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cost", action="store_true", help="time and memory by size and batch")
+    parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        show_one(*args.one, args.rounds)
+        return
+    print(f"{describe()}; commit {commit()}")
+    if args.cost:
+        show_cost(args)
+    else:
+        show_parts(args)
+
+
+if __name__ == "__main__":
+    main()

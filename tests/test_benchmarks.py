@@ -1,0 +1,122 @@
+"""The benchmarks run as their users run them, and the reference is the recipe it claims to be."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import scene, write_photos
+from PIL import Image
+from skimage.color import rgb2lab
+from torch.utils.flop_counter import FlopCounterMode
+
+from colorize.generator import Generator
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+NAMES = {"prepare_first_epoch", "prepare_later_epochs", "pretrain_step", "gan_step", "epoch"}
+
+
+@pytest.fixture
+def reference(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import reference
+
+    return reference
+
+
+def run(script, *arguments):
+    result = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_reference_is_the_heavy_unet_and_ours_is_light(reference):
+    networks = {"reference": reference.Reference(256).generator, "ours": Generator()}
+    flops = {}
+    for name, network in networks.items():
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            assert network(torch.zeros(1, 1, 256, 256)).shape == (1, 2, 256, 256)
+        flops[name] = counter.get_total_flops() / 1e9
+    assert flops["reference"] == pytest.approx(56.9, abs=0.2)
+    assert flops["ours"] < 10.7
+
+
+def test_the_reference_prepares_photos_as_described(reference, tmp_path):
+    write_photos(tmp_path, 1)
+    L, ab = reference.LabPhotos([tmp_path / "scene-00.png"], 32)[0]
+    small = Image.fromarray(scene(0)).resize((32, 32), Image.Resampling.BICUBIC)
+    lab = rgb2lab(np.asarray(small))
+    for expected in (lab, lab[:, ::-1]):  # mirrored half of the time
+        if np.allclose(L[0] * 50 + 50, expected[..., 0], atol=1e-3):
+            np.testing.assert_allclose(ab.permute(1, 2, 0) * 110, expected[..., 1:], atol=1e-3)
+            return
+    raise AssertionError("L is neither the photo's nor its mirror image's")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_reference_learns(reference):
+    torch.manual_seed(0)
+    recipe = reference.Reference(32)
+    L, ab = torch.rand(2, 1, 32, 32) - 0.5, torch.full((2, 2, 32, 32), 0.3)
+    losses = [recipe.pretrain_step(L, ab) for _ in range(8)]
+    assert losses[-1] < losses[0]
+    recipe.start_gan()
+    before = [p.clone() for p in recipe.discriminator.parameters()]
+    recipe.gan_step(L, ab)
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(before, recipe.discriminator.parameters(), strict=True)
+    ]
+    assert all(moved)
+
+
+def test_bench_writes_its_table(tmp_path):
+    file = tmp_path / "results.json"
+    output = run("bench.py", "--quick", "--size", 64, "--batch-size", 2, "--out", file)
+    results = json.loads(file.read_text())
+    rows = {row["name"]: row for row in results["rows"]}
+    assert rows.keys() > NAMES
+    assert results["machine"]
+    assert results["commit"]
+    for name in NAMES:
+        row = rows[name]
+        assert name in output
+        better = row["ours"] / row["reference"]
+        ratio = better if row["unit"] == "photos/s" else 1 / better
+        assert row["ratio"] == pytest.approx(ratio, rel=0.05)
+    # Loose, as other processes may disturb so short a run; the real figure is above 20.
+    assert rows["prepare_later_epochs"]["ratio"] > 2
+
+
+@pytest.mark.parametrize(
+    "goal", [("--epochs", 1), ("--pretrain-minutes", 0.03, "--gan-minutes", 0.03)]
+)
+def test_equal_time_measures_both(tmp_path, goal):
+    write_photos(tmp_path / "train", 10)
+    write_photos(tmp_path / "val", 2)
+    options = ("--data", tmp_path / "train", "--val", tmp_path / "val", "--out", tmp_path / "run")
+    run("equal_time.py", *options, "--size", 32, "--batch-size", 2, "--workers", 0, *goal)
+    rows = json.loads((tmp_path / "run" / "equal_time.json").read_text())["rows"]
+    stages = ["pretrain"] if "--epochs" in goal else ["pretrain", "gan"]
+    expected = [(name, stage) for stage in stages for name in ("ours", "reference")]
+    assert [(row["recipe"], row["stage"]) for row in rows] == expected
+    assert all(np.isfinite([row["l1"], row["psnr"], row["ciede2000"]]).all() for row in rows)
+    if "--epochs" in goal:
+        assert rows[0]["photos"] == rows[1]["photos"] == 8
+    else:
+        assert rows[0]["minutes"] == pytest.approx(rows[1]["minutes"], abs=0.2)
+
+
+def test_where_shows_every_part_and_the_cost(tmp_path):
+    output = run("where.py", "--size", 64, "--batch-size", 2, "--rounds", 1)
+    for part in ("loader", "Lab", "G forward", "G backward", "D, ", "optimizers", "GFLOP/s"):
+        assert output.count(part) >= 2, part  # float32 and bf16
