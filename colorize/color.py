@@ -69,12 +69,12 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float in [0, 1].
     """
-    return _gamma(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3).clamp(0.0, 1.0))
+    return _gamma(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3)).clamp(0.0, 1.0)
 
 
 def lightness_to_grey(L: Tensor) -> Tensor:
     """The sRGB grey in [0, 1] that has lightness L in [0, 100]; any shape."""
-    return _gamma(_f_inverse((L + 16.0) / 116.0).clamp(0.0, 1.0))
+    return _gamma(_f_inverse((L + 16.0) / 116.0)).clamp(0.0, 1.0)
 
 
 @torch.no_grad()

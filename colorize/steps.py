@@ -62,7 +62,10 @@ def gan_step(
     g_optimizer.zero_grad()
     backward(fooling + lambda_l1 * l1, inputs=_trained(generator))
 
-    d_optimizer.step()  # only now: the backward pass above needed D's weights as they were
+    # Only now: the backward passes needed the weights as they were. Under fp16, Accelerate adapts
+    # the loss scale after each of the two: G's gradients are then off by its factor, in the one
+    # step in a thousand in which it changes, which Adam's running means do not notice.
+    d_optimizer.step()
     g_optimizer.step()
     return {"d": d_loss.detach(), "gan": fooling.detach(), "l1": l1.detach()}
 

@@ -41,6 +41,16 @@ def test_lab_to_rgb_clips_impossible_colors_as_scikit_image_does():
     np.testing.assert_allclose(as_image(color.lab_to_rgb(lab)), expected, atol=1e-4)
 
 
+def test_results_stay_within_one():
+    """Not a rounding error more: pictures and networks take these as they are."""
+    L = torch.linspace(0, 100, 10_001)
+    grey = torch.stack((L, torch.zeros_like(L), torch.zeros_like(L)), -1).T[None, :, None]
+    wild = grey + torch.randn(grey.shape) * torch.tensor([0.0, 60.0, 60.0]).view(1, 3, 1, 1)
+    for rgb in (color.lab_to_rgb(grey), color.lab_to_rgb(wild), color.lightness_to_grey(L)):
+        assert rgb.min() == 0.0
+        assert rgb.max() <= 1.0
+
+
 def test_known_values():
     rgb = torch.tensor([[1.0, 0, 0], [1, 1, 1], [0, 0, 0]]).T.reshape(1, 3, 1, 3)
     red, white, black = color.rgb_to_lab(rgb)[0, :, 0].T
