@@ -164,10 +164,14 @@ def plan(args: argparse.Namespace, photos: Photos) -> TrainConfig:
     config = TrainConfig(batch_size=args.batch_size, encoder_weights="none", seed=args.seed)
     if args.epochs:
         return replace(config, pretrain_epochs=args.epochs, gan_epochs=0)
-    for stage in ("pretrain", "gan"):
-        seconds = 60 * getattr(args, f"{stage}_minutes")
-        epochs = seconds * photos_per_second(photos, config, stage) / len(photos.train)
-        config = replace(config, **{f"{stage}_epochs": max(1, round(epochs))})
+    # Whole epochs only: pretraining takes what the GAN's leave of the time.
+    left = 60 * (args.pretrain_minutes + args.gan_minutes)
+    for stage in ("gan", "pretrain"):
+        seconds = 60 * args.gan_minutes if stage == "gan" else left
+        one = len(photos.train) / photos_per_second(photos, config, stage)
+        epochs = max(1, round(seconds / one))
+        config = replace(config, **{f"{stage}_epochs": epochs})
+        left -= epochs * one
     return config
 
 
