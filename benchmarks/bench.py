@@ -216,13 +216,13 @@ def main() -> None:
     args = parser.parse_args()
     args.size = args.size or (128 if args.quick else 256)
     warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
-    print(describe())
+    about = {"machine": describe(), "commit": commit(), "size": args.size, "quick": args.quick}
+    print(about["machine"])
     print(f"{'':<34}{'ours':>12}{'reference':>12}{'ratio':>10}")
     if torch.cuda.is_available():
         rows = measure_device("cuda", args) + measure_cpu_apart(args.out)
     else:
         rows = measure_device("cpu", args)
-    about = {"machine": describe(), "commit": commit(), "size": args.size, "quick": args.quick}
     write_json(args.out, {**about, "rows": rows})
 
 

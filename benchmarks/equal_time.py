@@ -178,6 +178,7 @@ def plan(args: argparse.Namespace, photos: Photos) -> TrainConfig:
 def main() -> None:
     args = arguments()
     warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
+    about = {"machine": describe(), "commit": commit()}  # now: hours later it may be another
     data = DataConfig(args.data, args.size, args.max_photos, val_fraction=0.02)
     photos = load_photos(data, args.seed)
     held_out, _ = load_photo_set(args.val, args.size)
@@ -188,8 +189,8 @@ def main() -> None:
     for stage in ("pretrain", "gan")[: 2 if config.gan_epochs else 1]:
         race.run(stage)
         rows += race.measure(stage, held_out)
-    about = {"machine": describe(), "commit": commit(), "precision": race.trainer.precision}
-    about |= {"data": args.data, "photos": len(photos.train), "size": args.size}
+    about |= {"precision": race.trainer.precision, "data": args.data, "size": args.size}
+    about["photos"] = len(photos.train)
     write_json(args.out / "equal_time.json", {**about, "rows": rows})
 
 

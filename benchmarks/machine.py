@@ -22,7 +22,8 @@ def describe() -> str:
 def commit() -> str:
     """The commit that is measured, with a plus if files differ from it."""
     try:
-        return _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else "")
+        changed = _git("status", "--porcelain", ":/", ":!results.json")
+        return _git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,0 +1,157 @@
+"""What each choice gives: the GAN step with one of them taken back at a time, alternating.
+
+python benchmarks/ablate.py              # add --compile for torch.compile, which takes minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from machine import commit, describe
+from ours import make_trainer, photo_set, seconds_of
+from reference import Reference
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+
+from colorize import train
+from colorize.config import TrainConfig
+from colorize.losses import gan_loss, l1_loss
+from colorize.optimizers import weight_average
+from colorize.precision import pick_precision
+from colorize.steps import Losses
+from colorize.train import Trainer
+
+
+def classic_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    g_optimizer: torch.optim.Optimizer,
+    d_optimizer: torch.optim.Optimizer,
+    L: Tensor,
+    ab: Tensor,
+    backward: Callable[..., None],
+    objective: str,
+    lambda_l1: float,
+) -> Losses:
+    """D steps first; then G asks the moved D once more, as pix2pix does."""
+    fake_ab = generator(L)
+    real = gan_loss(discriminator(torch.cat((L, ab), 1)), True, objective)
+    fake = gan_loss(discriminator(torch.cat((L, fake_ab.detach()), 1)), False, objective)
+    d_optimizer.zero_grad()
+    backward((real + fake) / 2)
+    d_optimizer.step()
+
+    discriminator.requires_grad_(False)
+    fooling = gan_loss(discriminator(torch.cat((L, fake_ab), 1)), True, objective)
+    l1 = l1_loss(fake_ab, ab)
+    g_optimizer.zero_grad()
+    backward(fooling + lambda_l1 * l1)
+    g_optimizer.step()
+    discriminator.requires_grad_(True)
+    return {"l1": l1.detach()}
+
+
+def plain_adam(network: nn.Module, config: TrainConfig, **options: bool) -> Adam:
+    return Adam(network.parameters(), config.gan_lr, config.gan_betas, **options)
+
+
+def average_one_by_one(network: nn.Module, decay: float) -> AveragedModel:
+    return AveragedModel(network, avg_fn=get_ema_avg_fn(decay), use_buffers=True)
+
+
+def contiguous(trainer: Trainer) -> None:
+    for network in (trainer.generator, trainer.discriminator):
+        network.to(memory_format=torch.contiguous_format)
+
+
+def compiled(trainer: Trainer) -> None:
+    for network in (trainer.generator, trainer.discriminator):
+        network.compile()
+
+
+def heavy_decoder(trainer: Trainer) -> None:
+    unet = Reference(trainer.photos.size).generator
+    trainer.generator = unet.to(trainer.accelerator.device, memory_format=torch.channels_last)
+    trainer.averaged = weight_average(unet, trainer.config.ema_decay)
+
+
+def without_average(trainer: Trainer) -> None:
+    trainer.averaged.update_parameters = lambda network: None
+
+
+# What is taken back: names in `colorize.train` to replace, or changes to a finished trainer.
+REPLACED = {
+    "D looks at the fake twice": {"gan_step": classic_step},
+    "Adam, foreach": {"gan_optimizer": partial(plain_adam, foreach=True)},
+    "Adam, a loop": {"gan_optimizer": partial(plain_adam, foreach=False)},
+    "weight average, a loop": {"weight_average": average_one_by_one},
+}
+CHANGED = {
+    "no weight average": without_average,
+    "contiguous memory": contiguous,
+    "fastai's decoder": heavy_decoder,
+}
+
+
+def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Tensor, Tensor], Any]:
+    """The GAN step of one variant."""
+    side = round(size * 1.0625)
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * batch_size, side, side, 3), np.uint8)
+    replaced = REPLACED.get(name, {})
+    with patch.multiple(train, **replaced) if replaced else nullcontext():
+        trainer = make_trainer(photo_set(pixels), size, batch_size, precision)
+        if name in CHANGED:
+            CHANGED[name](trainer)
+        step = trainer.gan_stage().step
+
+    def run(L: Tensor, ab: Tensor) -> None:
+        # The step looks its parts up when it is called.
+        with patch.multiple(train, **replaced) if replaced else nullcontext():
+            step(L, ab)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes more")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
+    if args.compile:
+        CHANGED["torch.compile"] = compiled
+    precision = pick_precision()
+    device = PartialState().device
+    variants = {"as it is": precision}
+    if precision != "fp32":
+        variants["float32"] = "fp32"
+    variants |= dict.fromkeys([*REPLACED, *CHANGED], precision)
+    steps = {name: build(name, args.size, args.batch_size, kind) for name, kind in variants.items()}
+    batch = [torch.rand(args.batch_size, n, args.size, args.size) - 0.5 for n in (1, 2)]
+    L, ab = (x.to(device) for x in batch)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(args.rounds + 1):  # the first does not count
+        for name, step in steps.items():
+            times[name].append(seconds_of(partial(step, L, ab), device))
+    print(f"{describe()}; commit {commit()}")
+    print(f"GAN step, {args.size}x{args.size}, batch {args.batch_size}, {precision}")
+    base = median(times["as it is"][1:])
+    for name, spent in times.items():
+        print(f"{name:<28}{1000 * median(spent[1:]):>9.0f} ms{median(spent[1:]) / base:>8.2f}x")
+
+
+if __name__ == "__main__":
+    main()
