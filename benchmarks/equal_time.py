@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from machine import commit, describe
 from reference import Reference, loader
 from torch import Tensor
@@ -42,8 +43,10 @@ class Rival:
     """The reference, training in slices."""
 
     def __init__(self, paths: list[Path], size: int, batch_size: int, workers: int) -> None:
-        self.recipe = Reference(size, "cuda" if torch.cuda.is_available() else "cpu")
+        self.recipe = Reference(size, PartialState().device)
         self.loader = loader(paths, size, batch_size, workers)
+        if not len(self.loader):
+            raise SystemExit(f"{len(paths)} photos are too few for batches of {batch_size}")
         self.batches = self._forever()
         self.stage = "pretrain"
         self.seconds, self.photos = 0.0, 0
@@ -93,6 +96,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pretrain-minutes", type=float, default=14.0)
     parser.add_argument("--gan-minutes", type=float, default=6.0)
     parser.add_argument("--epochs", type=int, help="equal epochs of L1 instead of equal time")
+    parser.add_argument("--gan-epochs", type=int, default=0, help="after them, with --epochs")
     parser.add_argument("--max-photos", type=int)
     parser.add_argument("--workers", type=int, default=2, help="of the reference's loader")
     parser.add_argument("--seed", type=int, default=0)
@@ -140,7 +144,7 @@ class Race:
             ("reference", self.rival.recipe.predict, self.rival),
         ):
             measures = measure(predict, held_out, device=device, full=True)
-            row = {"recipe": name, "stage": stage, "minutes": round(runner.seconds / 60, 1)}
+            row = {"recipe": name, "stage": stage, "minutes": round(runner.seconds / 60, 2)}
             row |= {"photos": runner.photos, **{key: measures[key] for key in COLUMNS}}
             print(json.dumps(row), flush=True)
             rows.append(row)
@@ -163,7 +167,7 @@ def plan(args: argparse.Namespace, photos: Photos) -> TrainConfig:
     """As many of our epochs as fit the minutes."""
     config = TrainConfig(batch_size=args.batch_size, encoder_weights="none", seed=args.seed)
     if args.epochs:
-        return replace(config, pretrain_epochs=args.epochs, gan_epochs=0)
+        return replace(config, pretrain_epochs=args.epochs, gan_epochs=args.gan_epochs)
     # Whole epochs only: pretraining takes what the GAN's leave of the time.
     left = 60 * (args.pretrain_minutes + args.gan_minutes)
     for stage in ("gan", "pretrain"):

@@ -52,6 +52,7 @@ def loader(paths: Sequence[Path], size: int, batch_size: int, workers: int) -> D
         shuffle=True,
         drop_last=True,
         num_workers=workers,
+        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -63,6 +64,7 @@ class Reference:
         body = create_body(resnet18(weights=None), n_in=1, pretrained=False, cut=-2)
         self.device = torch.device(device)
         self.generator = DynamicUnet(body, 2, (size, size)).to(self.device)
+        self.generator.train()  # fastai builds it with most parts in eval mode
         self.discriminator = PatchGAN().to(self.device)
         self.bce = nn.BCEWithLogitsLoss()
         self.start_pretraining()
@@ -105,7 +107,7 @@ class Reference:
         return l1.item()
 
     def predict(self, L: Tensor) -> Tensor:
-        """Scaled ab for scaled L, for measuring."""
+        """Scaled ab for scaled L, for measuring. Batch norm goes back to training after it."""
         self.generator.eval()
         with torch.no_grad():
             ab = self.generator(L)
