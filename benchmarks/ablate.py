@@ -14,11 +14,10 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from machine import commit, describe
-from ours import make_trainer, photo_set, seconds_of
+from ours import noise_batch, noise_trainer, seconds_of
 from reference import Reference
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -53,7 +52,8 @@ def classic_step(
     d_optimizer.step()
 
     discriminator.requires_grad_(False)
-    fooling = gan_loss(discriminator(torch.cat((L, fake_ab), 1)), True, objective)
+    logits = discriminator(torch.cat((L, fake_ab), 1))
+    fooling = gan_loss(logits, True, objective, for_discriminator=False)
     l1 = l1_loss(fake_ab, ab)
     g_optimizer.zero_grad()
     backward(fooling + lambda_l1 * l1)
@@ -106,11 +106,9 @@ CHANGED = {
 
 def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Tensor, Tensor], Any]:
     """The GAN step of one variant."""
-    side = round(size * 1.0625)
-    pixels = np.random.default_rng(0).integers(0, 256, (2 * batch_size, side, side, 3), np.uint8)
     replaced = REPLACED.get(name, {})
     with patch.multiple(train, **replaced) if replaced else nullcontext():
-        trainer = make_trainer(photo_set(pixels), size, batch_size, precision)
+        trainer = noise_trainer(size, batch_size, precision)
         if name in CHANGED:
             CHANGED[name](trainer)
         step = trainer.gan_stage().step
@@ -140,8 +138,7 @@ def main() -> None:
         variants["float32"] = "fp32"
     variants |= dict.fromkeys([*REPLACED, *CHANGED], precision)
     steps = {name: build(name, args.size, args.batch_size, kind) for name, kind in variants.items()}
-    batch = [torch.rand(args.batch_size, n, args.size, args.size) - 0.5 for n in (1, 2)]
-    L, ab = (x.to(device) for x in batch)
+    L, ab = noise_batch(args.size, args.batch_size, device)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds + 1):  # the first does not count
         for name, step in steps.items():

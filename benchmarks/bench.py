@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import commit, describe
-from ours import make_trainer, photo_set, seconds_of
+from machine import commit, cores, describe
+from ours import make_trainer, photo_set, seconds_of, spare
 from PIL import Image
 from reference import Reference, loader
+from torch import Tensor
 
 from colorize.cache import decode_once
 from colorize.checkpoint import write_json
@@ -87,16 +88,10 @@ def row(name: str, device: str, ours: float, reference: float | None, unit: str)
     return result
 
 
-def workers() -> int:
-    """As many as this process has cores."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def prepare(setting: Setting) -> list[dict[str, Any]]:
     """From JPEG files to scaled L and ab on the device, an epoch at a time."""
-    batches = loader(setting.photos, setting.size, setting.batch_size, workers())
-    count, spare = len(setting.photos), round(setting.size * 1.0625)
+    batches = loader(setting.photos, setting.size, setting.batch_size, cores())
+    count, side = len(setting.photos), spare(setting.size)
 
     def reference() -> None:
         for L, ab in batches:
@@ -104,23 +99,32 @@ def prepare(setting: Setting) -> list[dict[str, Any]]:
 
     def first() -> None:
         with tempfile.TemporaryDirectory(dir=setting.folder) as cache:
-            later(decode_once(setting.photos, spare, cache, progress=False).array)
+            later(decode_once(setting.photos, side, cache, progress=False).array)
 
     def later(array: np.ndarray) -> None:
-        photos = photo_set(array)
         random = torch.Generator().manual_seed(0)
-        for rgb in train_loader(photos, setting.batch_size, seed=0):
+        for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
             to_network(random_crop_flip(rgb.to(setting.device), setting.size, random))
 
-    array = decode_once(setting.photos, spare, str(setting.folder), progress=False).array
+    def feed(array: np.ndarray) -> None:
+        for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
+            rgb.to(setting.device)
+
+    array = decode_once(setting.photos, side, str(setting.folder), progress=False).array
     rows = []
     for name, ours in (
         ("prepare_first_epoch", first),
-        ("prepare_later_epochs", lambda: later(array)),
+        ("prepare_later_epochs", partial(later, array)),
+        ("feed_later_epochs", partial(feed, array)),  # all that is not done on the device
     ):
         fast, slow = race(setting.rounds, ours, reference, setting.device)
         rows.append(row(name, setting.device, count / fast, count / slow, "photos/s"))
     return rows
+
+
+def repeat(step: Callable[..., Any], batch: tuple[Tensor, Tensor], times: int) -> None:
+    for _ in range(times):
+        step(*batch)
 
 
 def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
@@ -128,6 +132,7 @@ def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     random = torch.Generator().manual_seed(0)
     rgb = photos.__getitems__(range(setting.batch_size)).to(setting.device)
     batch = to_network(random_crop_flip(rgb, setting.size, random))
+    times = 10 if setting.device == "cuda" else 1  # there one step is too short to be timed
     automatic = make_trainer(photos, setting.size, setting.batch_size, "auto").precision
     rows = []
     for stage in ("pretrain", "gan"):
@@ -137,8 +142,8 @@ def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
             reference.start_gan()
             ours = getattr(trainer, f"{stage}_stage")().step
             theirs = getattr(reference, f"{stage}_step")
-            pair = (partial(ours, *batch), partial(theirs, *batch))
-            fast, slow = race(setting.rounds, *pair, setting.device)
+            pair = (partial(repeat, step, batch, times) for step in (ours, theirs))
+            fast, slow = (spent / times for spent in race(setting.rounds, *pair, setting.device))
             name = f"{stage}_step" + ("" if precision == automatic else f"_{precision}")
             rows.append(row(name, setting.device, fast, slow, f"s a batch, {precision}"))
     return rows
@@ -150,23 +155,19 @@ def epochs(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     stage = trainer.gan_stage()
     reference = Reference(setting.size, setting.device)
     reference.start_gan()
-    files = [setting.photos[i] for i in photos.rows]
-    batches = loader(files, setting.size, setting.batch_size, workers())
-    random = torch.Generator().manual_seed(0)
+    files = [setting.photos[row] for row in photos.rows]
+    batches = loader(files, setting.size, setting.batch_size, cores())
+    count = len(photos) // setting.batch_size
 
     def ours() -> None:
-        fresh = (
-            to_network(random_crop_flip(rgb.to(setting.device), setting.size, random))
-            for rgb in train_loader(photos, setting.batch_size, seed=0)
-        )
-        run_epoch(stage, 0, fresh, len(photos) // setting.batch_size, show=False)
+        run_epoch(stage, 0, trainer.batches(seed=0), count, show=False)
 
     def theirs() -> None:
         for batch in batches:
             reference.gan_step(*batch)
 
     fast, slow = race(max(1, setting.rounds // 2), ours, theirs, setting.device)
-    seen = len(photos) // setting.batch_size * setting.batch_size
+    seen = count * setting.batch_size
     return [row("epoch", setting.device, seen / fast, seen / slow, "photos/s")]
 
 
@@ -177,7 +178,7 @@ def colorizers(sizes: Sequence[int], device: str) -> list[dict[str, Any]]:
         width, height = LARGE[megapixels]
         script = Path(__file__).with_name("large_photo.py")
         command = [sys.executable, str(script), str(width), str(height), str(WORKING_SIZE), device]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         result = json.loads(output)
         rows += [
             row(f"colorizer_{megapixels}mp", device, result["seconds"], None, "s a photo"),
@@ -191,11 +192,12 @@ def measure_device(device: str, args: argparse.Namespace) -> list[dict[str, Any]
     batch_size = args.batch_size or (32 if device == "cuda" else 4)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        jpegs = write_jpegs(folder, 64 if args.quick else 256, np.random.default_rng(0))
+        count = max(64 if args.quick else 256, 4 * batch_size)
+        jpegs = write_jpegs(folder, count, np.random.default_rng(0))
         setting = Setting(args.size, batch_size, device, 1 if args.quick else 5, jpegs, folder)
-        decoded = decode_once(jpegs, round(args.size * 1.0625), name, progress=False)
-        count = len(jpegs) if device == "cuda" else 4 * batch_size
-        photos = photo_set(decoded.array, count)
+        decoded = decode_once(jpegs, spare(args.size), name, progress=False)
+        # Enough steps that starting an epoch does not count; on a CPU each takes seconds.
+        photos = photo_set(decoded.array, (64 if device == "cuda" else 4) * batch_size)
         rows = prepare(setting) + steps(setting, photos) + epochs(setting, photos)
     return rows + colorizers([1] if args.quick else list(LARGE), device)
 
@@ -222,6 +224,7 @@ def main() -> None:
     if torch.cuda.is_available():
         rows = measure_device("cuda", args) + measure_cpu_apart(args.out)
     else:
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # ours too, on a Mac
         rows = measure_device("cpu", args)
     write_json(args.out, {**about, "rows": rows})
 

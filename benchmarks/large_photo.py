@@ -6,12 +6,12 @@ python benchmarks/large_photo.py WIDTH HEIGHT WORKING_SIZE DEVICE
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from statistics import median
 
 import torch
+from machine import peak_gb
 from PIL import Image
 
 from colorize import Colorizer
@@ -33,8 +33,7 @@ def main() -> None:
         started = time.perf_counter()
         colorizer(photo)
         times.append(time.perf_counter() - started)
-    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, KiB on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = peak_gb(sys.argv[4])
     print(json.dumps({"seconds": round(median(times), 3), "peak_gb": round(peak, 3)}))
 
 

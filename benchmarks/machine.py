@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -12,7 +15,7 @@ import torch
 
 def describe() -> str:
     """The processor, its cores, the GPU if any, and the versions that matter."""
-    parts = [f"{_processor()}, {_cores()} cores, {torch.get_num_threads()} threads"]
+    parts = [f"{_processor()}, {cores()} cores, {torch.get_num_threads()} threads"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     parts += [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
@@ -28,6 +31,19 @@ def commit() -> str:
         return "unknown"
 
 
+def peak_gb(device: torch.device | str) -> float:
+    """The most memory in use so far: of the GPU, or else of this process."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        # Not getrusage: there a process starts with what its parent once held.
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024 / 1e9
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 def _git(*arguments: str) -> str:
     here = Path(__file__).parent
     result = subprocess.run(
@@ -36,7 +52,8 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Those that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

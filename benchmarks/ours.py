@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from colorize.config import TrainConfig
+from colorize.config import DataConfig, TrainConfig
 from colorize.data import Photos, PhotoSet
 from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
@@ -17,9 +18,14 @@ from colorize.train import Trainer
 
 
 def photo_set(array: np.ndarray, count: int | None = None) -> PhotoSet:
-    """The first photos of a uint8 array (N, S, S, 3), or all of them."""
-    rows = np.arange(len(array) if count is None else count)
+    """So many photos of a uint8 array (N, S, S, 3), which may come round again, or just all."""
+    rows = np.arange(len(array) if count is None else count) % len(array)
     return PhotoSet(array, rows, [str(row) for row in rows])
+
+
+def spare(size: int) -> int:
+    """Side of the cached photos that crops of `size` are cut from."""
+    return round(size * (1 + DataConfig().crop_margin))
 
 
 def make_trainer(photos: PhotoSet, size: int, batch_size: int, precision: str) -> Trainer:
@@ -36,10 +42,23 @@ def make_trainer(photos: PhotoSet, size: int, batch_size: int, precision: str) -
     return Trainer(config, parts, Generator(working_size=size), PatchGAN(), progress=False)
 
 
+def noise_trainer(size: int, batch_size: int, precision: str) -> Trainer:
+    """One on photos of noise: what they show does not change what they cost."""
+    shape = (2 * batch_size, spare(size), spare(size), 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return make_trainer(photo_set(pixels), size, batch_size, precision)
+
+
+def noise_batch(size: int, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scaled L and ab of nothing in particular."""
+    L, ab = (torch.rand(batch_size, n, size, size, device=device) - 0.5 for n in (1, 2))
+    return L, ab
+
+
 def seconds_of(run: Callable[[], Any], device: torch.device | str) -> float:
     """Wall-clock seconds of one call, the device's work included."""
     started = time.perf_counter()
     run()
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize()
     return time.perf_counter() - started

@@ -7,7 +7,6 @@ python benchmarks/where.py --cost               # time and memory by size and by
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from machine import commit, describe
-from ours import make_trainer, photo_set, seconds_of
+from machine import commit, describe, peak_gb
+from ours import noise_batch, noise_trainer, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from colorize.data import random_crop_flip, to_network, train_loader
@@ -27,13 +25,6 @@ from colorize.optimizers import gan_optimizer
 from colorize.train import Trainer
 
 SWEEP = [(64, 4), (128, 4), (256, 4), (512, 4), (128, 1), (128, 16), (128, 64)]  # size, batch
-
-
-def noise_trainer(size: int, batch_size: int, precision: str) -> Trainer:
-    """Ours on photos of noise: what they show does not change what they cost."""
-    side = round(size * 1.0625)
-    pixels = np.random.default_rng(0).integers(0, 256, (2 * batch_size, side, side, 3), np.uint8)
-    return make_trainer(photo_set(pixels), size, batch_size, precision)
 
 
 def seconds(run: Callable[[], Any], device: torch.device, rounds: int) -> float:
@@ -79,7 +70,6 @@ def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
     def time_of(run: Callable[[], Any]) -> float:
         return seconds(run, device, rounds)
 
-    # Photos of an epoch are read and turned into Lab once; the step is what follows.
     times = {"whole step": time_of(lambda: step(L, ab))}
     times["loader"] = time_of(lambda: next(iter(batches)))
     times["crops and Lab"] = time_of(
@@ -107,9 +97,9 @@ def show_parts(args: argparse.Namespace) -> None:
         for name, spent in times.items():
             print(f"  {name:<24}{1000 * spent:>9.1f} ms{100 * spent / whole:>8.1f} %")
         print(f"  {'whole step':<24}{1000 * whole:>9.1f} ms")
-        batch = [torch.rand(args.batch_size, n, args.size, args.size) - 0.5 for n in (1, 2)]
+        batch = noise_batch(args.size, args.batch_size, device)
         with FlopCounterMode(display=False) as counter:
-            trainer.gan_stage().step(*(x.to(device) for x in batch))
+            trainer.gan_stage().step(*batch)
         rate, peak = counter.get_total_flops() / whole, matrix_rate(device, precision, args.rounds)
         print(
             f"  {counter.get_total_flops() / 1e9:.0f} GFLOP, {rate / 1e9:.0f} GFLOP/s, "
@@ -123,7 +113,7 @@ def show_cost(args: argparse.Namespace) -> None:
     for size, batch_size in SWEEP:
         command = [sys.executable, str(Path(__file__)), "--one", str(size), str(batch_size)]
         command += ["--rounds", str(args.rounds)]
-        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         spent, peak = map(float, result.stdout.split())
         each = spent / batch_size
         print(f"{size:>6}{batch_size:>7}{each:>14.4f}{1e6 * each / size**2:>13.3f}{peak:>10.2f}")
@@ -133,14 +123,10 @@ def show_one(size: int, batch_size: int, rounds: int) -> None:
     """Seconds of a GAN step, and peak memory in GB: of the GPU, or else of the process."""
     trainer = noise_trainer(size, batch_size, "auto")
     device = trainer.accelerator.device
-    batch = [torch.rand(batch_size, n, size, size, device=device) - 0.5 for n in (1, 2)]
+    batch = noise_batch(size, batch_size, device)
     step = trainer.gan_stage().step
     spent = seconds(lambda: step(*batch), device, rounds)
-    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, KiB on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 1e9
-    print(spent, peak)
+    print(spent, peak_gb(device))
 
 
 def main() -> None:

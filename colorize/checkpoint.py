@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
     """Read a checkpoint to the CPU. Only tensors and plain values are read, no pickled code.
 
+    Args:
+        keys: what it must hold.
+
     Raises:
-        ColorizeError: it is missing or damaged.
+        ColorizeError: it is missing, damaged, or lacks a key.
     """
     if not path.is_file():
         raise ColorizeError(f"{path}: no checkpoint to resume from; leave out --resume")
@@ -110,9 +113,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise TypeError(f"holds a {type(state).__name__}")
-        return state
     except Exception as error:  # zip, pickle and torch errors alike
         raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from error
+    if not state.keys() >= keys:
+        raise ColorizeError(f"{path}: not a checkpoint of this version; start anew")
+    return state
 
 
 @contextmanager

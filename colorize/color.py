@@ -86,8 +86,8 @@ def fit_to_gamut(lab: Tensor, steps: int = 9) -> Tensor:
         steps: halvings of the search interval; 9 leave less than 0.3 ab units.
 
     Returns:
-        (B, 3, H, W); colours that fitted already are untouched. For pictures, not for losses:
-        gradients do not pass.
+        (B, 3, H, W); colours that fitted already are untouched, and if all did it is `lab` itself.
+        For pictures, not for losses: gradients do not pass.
     """
     # Channels first, so that each is one flat run of memory.
     L, a, b = (channel.flatten() for channel in lab.unbind(-3))

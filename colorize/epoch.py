@@ -40,6 +40,14 @@ class EpochReport:
     ab_true: Tensor
 
 
+def epoch_seed(seed: int, stage: str, epoch: int) -> int:
+    """What decides the order and the crops of an epoch, which is counted from 0.
+
+    Nothing that ran before matters: a resumed run sees what an unbroken one sees.
+    """
+    return seed * 1_000_003 + epoch + (1_000_000 if stage == "gan" else 0)
+
+
 def run_epoch(
     stage: Stage,
     epoch: int,

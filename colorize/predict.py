@@ -21,7 +21,8 @@ from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
 from colorize.photo import PHOTO_SUFFIXES, find_photos, open_photo, to_rgb
 
-_STRIP = 2**18  # pixels painted at a time: what a CPU's cache holds, whatever the photo's size
+# Pixels painted at a time, whatever the photo's size: what a CPU's cache holds; a GPU wants more.
+_STRIP, _STRIP_ON_GPU = 2**18, 2**22
 _LONGEST = 4  # times the working size, for panoramas
 
 
@@ -86,11 +87,12 @@ class Colorizer:
         """The lightness of `rgb` with the colour of `ab`, upsampled."""
         colored = Image.new("RGB", rgb.size)
         ab = F.interpolate(ab, size=(ab.shape[-2], rgb.width), mode="bilinear")
-        rows = max(1, _STRIP // rgb.width)
+        strip = _STRIP if self.device.type == "cpu" else _STRIP_ON_GPU
+        rows = max(1, strip // rgb.width)
         for top in range(0, rgb.height, rows):
             bottom = min(top + rows, rgb.height)
-            strip = np.array(rgb.crop((0, top, rgb.width, bottom)))
-            L, _ = scale_lab(lightness(_to_tensor(strip).to(self.device)))
+            grey = np.array(rgb.crop((0, top, rgb.width, bottom)))
+            L, _ = scale_lab(lightness(_to_tensor(grey).to(self.device)))
             painted = to_uint8(scaled_to_rgb(L, _stretch(ab, rgb.height, top, bottom)))[0]
             pixels = torch.stack(painted.unbind(), dim=-1).cpu().numpy()
             colored.paste(Image.fromarray(pixels), (0, top))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_history
 from colorize.config import TrainConfig
 from colorize.data import Photos, random_crop_flip, spread, to_network, train_loader
-from colorize.epoch import EpochReport, Stage, run_epoch
+from colorize.epoch import EpochReport, Stage, epoch_seed, run_epoch
 from colorize.errors import ColorizeError
 from colorize.evaluate import measure
 from colorize.generator import Generator
@@ -28,7 +29,6 @@ from colorize.optimizers import (
 from colorize.precision import pick_precision
 from colorize.steps import Losses, gan_step, pretrain_step
 
-_GAN_EPOCHS_FROM = 1_000_000  # so that the stages see different orders
 _SAVED = {"stage", "epoch", "precision", "photos", "history", "parts"}  # keys of a checkpoint
 SAMPLES = 8  # held-out photos in the grid of each epoch
 
@@ -66,9 +66,7 @@ class Trainer:
         if resume and out is None:
             raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
         self.checkpoint = out / "checkpoints" / "last.pt" if out else None
-        self.saved = load_checkpoint(self.checkpoint) if resume else {}
-        if self.saved and not self.saved.keys() >= _SAVED:
-            raise ColorizeError(f"{self.checkpoint}: not a checkpoint of this version; start anew")
+        self.saved = load_checkpoint(self.checkpoint, _SAVED) if resume else {}
         if self.saved and not photos.match(self.saved["photos"]):
             raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
@@ -79,7 +77,10 @@ class Trainer:
         # Accelerate's settings are global to the process, and a notebook makes many trainers.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            mixed_precision="no" if self.precision == "fp32" else self.precision
+            mixed_precision="no" if self.precision == "fp32" else self.precision,
+            # Each process keeps its own batch-norm statistics: DDP would else overwrite D's
+            # between its looks at true and at false colours, while both still need them.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         device = self.accelerator.device
         self.generator = generator.to(device, memory_format=torch.channels_last)
@@ -101,8 +102,6 @@ class Trainer:
         """Train both networks against each other. Returns the history, a dict an epoch."""
         if not self.config.gan_epochs:
             return self.history
-        if self.discriminator is None:
-            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         self._fit(self.gan_stage())
         return self.history
 
@@ -125,6 +124,8 @@ class Trainer:
 
     def gan_stage(self) -> Stage:
         """What `train_gan` repeats; see `pretrain_stage`."""
+        if self.discriminator is None:
+            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         config = self.config
         generator, discriminator, g_optimizer, d_optimizer = self.accelerator.prepare(
             self.generator,
@@ -146,6 +147,12 @@ class Trainer:
         parts = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
         parts["discriminator"] = self.discriminator
         return Stage("gan", config.gan_epochs, step, schedules, parts)
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch's batches on the device: L (B, 1, H, W) and ab (B, 2, H, W), both scaled."""
+        crops = torch.Generator().manual_seed(seed)
+        for rgb in self._loader(seed):
+            yield to_network(random_crop_flip(rgb, self.photos.size, crops))
 
     def validate(self) -> dict[str, float]:
         """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""
@@ -179,16 +186,7 @@ class Trainer:
 
     def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, float]:
         """One pass over the training photos; gives the mean losses and the speed."""
-        config = self.config
-        # Order and crops depend on the seed, the stage and the epoch, on nothing that ran before:
-        # a resumed run sees what an unbroken one sees.
-        seed = config.seed * 1_000_003 + epoch + (_GAN_EPOCHS_FROM if stage.name == "gan" else 0)
-        crops = torch.Generator().manual_seed(seed)
-        loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats)
-        batches = (
-            to_network(random_crop_flip(rgb, self.photos.size, crops))
-            for rgb in self.accelerator.prepare(loader)
-        )
+        batches = self.batches(epoch_seed(self.config.seed, stage.name, epoch))
         self.generator.train()
         show = self.progress and self.accelerator.is_main_process
         return run_epoch(stage, epoch, batches, self._steps_per_epoch(), show)
@@ -202,10 +200,13 @@ class Trainer:
         for callback in self.callbacks:
             callback(EpochReport(stage.name, epoch, stage.epochs, self.history, *tensors))
 
+    def _loader(self, seed: int) -> DataLoader:
+        config = self.config
+        loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats)
+        return self.accelerator.prepare(loader)
+
     def _steps_per_epoch(self) -> int:
-        loader = train_loader(self.photos.train, self.config.batch_size, 0, self.config.repeats)
-        steps = len(self.accelerator.prepare(loader))
-        if not steps:
+        if not (steps := len(self._loader(seed=0))):
             raise ColorizeError(
                 f"{len(self.photos.train)} photos are too few for "
                 f"{self.accelerator.num_processes} processes; lower --batch-size"
@@ -239,11 +240,10 @@ class Trainer:
         saved, self.saved = self.saved, {}
         if not saved:
             return 0
-        parts = self._parts(stage)
         if saved["stage"] != stage.name:  # stopped between the stages: only the average goes on
             self.averaged.load_state_dict(saved["parts"]["averaged"])
             self.generator.load_state_dict(self.averaged.module.state_dict())
             return 0
-        for name, part in parts.items():
+        for name, part in self._parts(stage).items():
             part.load_state_dict(saved["parts"][name])
         return saved["epoch"]

@@ -90,6 +90,9 @@ def test_bench_writes_its_table(tmp_path):
     assert rows.keys() > NAMES
     assert results["machine"]
     assert results["commit"]
+    assert {"colorizer_1mp", "colorizer_1mp_peak", "feed_later_epochs"} < rows.keys()
+    columns = {"name", "device", "ours", "reference", "unit", "ratio"}
+    assert all(row.keys() == columns for row in results["rows"])
     for name in NAMES:
         row = rows[name]
         assert name in output
@@ -125,3 +128,28 @@ def test_where_shows_every_part_and_the_cost(tmp_path):
     output = run("where.py", "--size", 64, "--batch-size", 2, "--rounds", 1)
     for part in ("loader", "Lab", "G forward", "G backward", "D, ", "optimizers", "GFLOP/s"):
         assert output.count(part) >= 2, part  # float32 and bf16
+    spent, peak = map(float, run("where.py", "--one", 64, 2, "--rounds", 1).split())
+    assert 0 < spent < 60
+    assert 0.2 < peak < 20
+
+
+def test_ablate_times_every_variant():
+    output = run("ablate.py", "--size", 64, "--batch-size", 2, "--rounds", 1)
+    times = {line[:28].strip(): line.split()[-1] for line in output.splitlines()[2:]}
+    assert times["as it is"] == "1.00x"
+    assert {"D looks at the fake twice", "contiguous memory", "fastai's decoder"} < times.keys()
+    assert float(times["fastai's decoder"][:-1]) > 1.2
+
+
+def test_the_peak_is_this_process_own():
+    """In what getrusage tells, a process starts with its parent's peak."""
+    ballast = np.ones(1_500_000_000, np.uint8)
+    code = "from machine import peak_gb; {} print(peak_gb('cpu'))"
+    peaks = []
+    for more in ("", "x = b'1' * 400_000_000;"):
+        command = [sys.executable, "-c", code.format(more)]
+        done = subprocess.run(command, cwd=BENCHMARKS, stdout=subprocess.PIPE, check=True)
+        peaks.append(float(done.stdout))
+    assert len(ballast)
+    assert peaks[0] < 1.4
+    assert peaks[1] - peaks[0] == pytest.approx(0.4, abs=0.1)

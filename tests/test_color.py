@@ -123,6 +123,21 @@ def test_gamut_mapping_keeps_lightness_and_hue_and_uses_the_room_there_is():
     assert (clipped[changed] > 1e-3).float().mean() > 0.9
 
 
+def test_gamut_mapping_treats_each_pixel_of_a_batch_alone():
+    lab = torch.rand(3, 3, 7, 11) * torch.tensor([100.0, 160.0, 160.0]).view(3, 1, 1)
+    lab[:, 1:] -= 80.0
+    mapped = color.fit_to_gamut(lab)
+    alone = torch.cat([color.fit_to_gamut(one[None]) for one in lab])
+    assert torch.equal(mapped, alone)
+    assert torch.equal(mapped[:, 0], lab[:, 0])
+    grey_near = torch.tensor([50.0, 1.0, -1.0]).view(1, 3, 1, 1)
+    mixed = torch.cat((lab[:1, :, :, :1], grey_near.expand(1, 3, 7, 1)), dim=-1)
+    assert torch.equal(color.fit_to_gamut(mixed)[..., 1], mixed[..., 1])
+    moved = (mapped != lab).any(dim=1)
+    assert moved.any()
+    assert not moved.all()
+
+
 def test_batches_and_single_photos_agree():
     rgb = torch.rand(3, 3, 8, 5)
     batched = color.rgb_to_lab(rgb)

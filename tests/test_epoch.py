@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from colorize.epoch import Stage, run_epoch
+from colorize.epoch import Stage, epoch_seed, run_epoch
 from colorize.errors import ColorizeError
 
 
@@ -40,3 +40,13 @@ def test_no_number_names_the_epoch_and_the_loss():
     stage = Stage("gan", 5, lambda L, ab: {"d": L.mean() / 0}, [], {})
     with pytest.raises(ColorizeError, match=r"gan 3/5.*'d': (nan|inf)"):
         run_epoch(stage, 2, batches(2), 2, show=False)
+
+
+def test_each_epoch_of_each_stage_has_an_order_of_its_own():
+    seeds = {
+        epoch_seed(seed, stage, epoch)
+        for seed in (0, 1)
+        for stage in ("pretrain", "gan")
+        for epoch in range(50)
+    }
+    assert len(seeds) == 200

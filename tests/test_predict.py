@@ -11,7 +11,7 @@ from PIL import Image
 from colorize import Colorizer
 from colorize.color import fit_to_gamut, lab_to_rgb, rgb_to_lab
 from colorize.photo import to_rgb
-from colorize.predict import colorize_files, working_shape
+from colorize.predict import _stretch, colorize_files, working_shape
 
 
 @pytest.fixture
@@ -173,3 +173,16 @@ def test_an_unknown_suffix_is_one_line(colorizer, tmp_path):
     (failed,) = colorize_files(colorizer, [tmp_path / "photo"], tmp_path / "out")
     assert "unknown kind of photo" in failed
     assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [((5, 7), (40, 23)), ((40, 23), (5, 7)), ((3, 2), (1, 9))]
+)
+def test_a_part_of_the_upsampled_colour_is_that_part_of_the_whole(small, large):
+    ab = torch.randn(1, 2, *small)
+    whole = torch.nn.functional.interpolate(ab, large, mode="bilinear")
+    wide = torch.nn.functional.interpolate(ab, (small[0], large[1]), mode="bilinear")
+    for rows in (1, 3):
+        tops = range(0, large[0], rows)
+        parts = [_stretch(wide, large[0], top, min(top + rows, large[0])) for top in tops]
+        torch.testing.assert_close(torch.cat(parts, dim=-2), whole, rtol=1e-4, atol=1e-5)
