@@ -45,7 +45,7 @@ def epoch_seed(seed: int, stage: str, epoch: int) -> int:
 
     Nothing that ran before matters: a resumed run sees what an unbroken one sees.
     """
-    return seed * 1_000_003 + epoch + (1_000_000 if stage == "gan" else 0)
+    return seed * 2_000_003 + epoch + (1_000_000 if stage == "gan" else 0)
 
 
 def run_epoch(
