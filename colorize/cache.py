@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,7 @@ from colorize.errors import ColorizeError
 from colorize.metrics import colorfulness
 from colorize.photo import fit_square, open_rgb
 
-_FORMAT = 1  # raise it when the way photos are prepared changes
-_GROUP = 32  # photos written at a time
+_FORMAT = 2  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
 
 
@@ -97,26 +95,29 @@ def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool)
     colors, unreadable = [], {}
     # Plain writes, not a writable memory map: a full disk is then an error and not a crash.
     # Pillow lets go of the interpreter lock while it decodes and resizes, so threads are enough.
-    # They leave colourfulness to this one: torch would start threads of its own in each.
     with open(folder / _PHOTOS, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         np.lib.format.write_array_header_1_0(file, header)
         decoded = pool.map(lambda path: _decode(path, size), paths)
-        bar = iter(tqdm(decoded, "decoding photos", len(paths), unit="photo", disable=not progress))
-        while group := list(islice(bar, _GROUP)):
-            pixels = np.stack([photo for photo, _ in group])
-            reasons = {len(colors) + i: reason for i, (_, reason) in enumerate(group) if reason}
-            file.write(pixels.tobytes())
-            colors += colorfulness(torch.from_numpy(pixels).permute(0, 3, 1, 2)).tolist()
-            unreadable |= reasons
+        bar = tqdm(decoded, "decoding photos", len(paths), unit="photo", disable=not progress)
+        for row, (pixels, color, reason) in enumerate(bar):
+            file.write(pixels.data)
+            colors.append(color)
+            if reason:
+                unreadable[row] = reason
         file.flush()
         os.fsync(file.fileno())
     (folder / _INDEX).write_text(json.dumps({"colorfulness": colors, "unreadable": unreadable}))
 
 
-def _decode(path: Path, size: int) -> tuple[np.ndarray, str]:
-    """One photo: pixels (size, size, 3), and why it could not be read."""
+def _decode(path: Path, size: int) -> tuple[np.ndarray, float, str]:
+    """One photo: pixels (size, size, 3), its colourfulness, and why it could not be read."""
     try:
         # Twice the size leaves the bicubic filter enough to work with.
-        return np.asarray(fit_square(open_rgb(path, at_least=2 * size), size)), ""
+        pixels = np.asarray(fit_square(open_rgb(path, at_least=2 * size), size))
     except ColorizeError as error:
-        return np.zeros((size, size, 3), np.uint8), str(error)
+        return np.zeros((size, size, 3), np.uint8), 0.0, str(error)
+    # A thousand pixels or more tell a photo's colourfulness, and so few that torch starts no
+    # threads of its own, which would wait for those that decode.
+    step = max(1, size // 32)
+    sample = torch.from_numpy(pixels[::step, ::step].copy()).permute(2, 0, 1)[None]
+    return pixels, float(colorfulness(sample)), ""

@@ -59,7 +59,8 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # else even an upright one is copied
+            return image
     except FileNotFoundError as error:
         raise ColorizeError(f"{path}: no such file") from error
     # Pillow's decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError,
