@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from colorize import train
+from colorize import stages, train
 from colorize.config import TrainConfig
 from colorize.losses import gan_loss, l1_loss
 from colorize.optimizers import weight_average
@@ -90,12 +90,12 @@ def without_average(trainer: Trainer) -> None:
     trainer.averaged.update_parameters = lambda network: None
 
 
-# What is taken back: names in `colorize.train` to replace, or changes to a finished trainer.
+# What is taken back: names in a module to replace, or changes to a finished trainer.
 REPLACED = {
-    "D looks at the fake twice": {"gan_step": classic_step},
-    "Adam, foreach": {"gan_optimizer": partial(plain_adam, foreach=True)},
-    "Adam, a loop": {"gan_optimizer": partial(plain_adam, foreach=False)},
-    "weight average, a loop": {"weight_average": average_one_by_one},
+    "D looks at the fake twice": (stages, {"gan_step": classic_step}),
+    "Adam, foreach": (stages, {"gan_optimizer": partial(plain_adam, foreach=True)}),
+    "Adam, a loop": (stages, {"gan_optimizer": partial(plain_adam, foreach=False)}),
+    "weight average, a loop": (train, {"weight_average": average_one_by_one}),
 }
 CHANGED = {
     "no weight average": without_average,
@@ -106,8 +106,8 @@ CHANGED = {
 
 def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Tensor, Tensor], Any]:
     """The GAN step of one variant."""
-    replaced = REPLACED.get(name, {})
-    with patch.multiple(train, **replaced) if replaced else nullcontext():
+    module, parts = REPLACED.get(name, (train, {}))
+    with patch.multiple(module, **parts) if parts else nullcontext():
         trainer = noise_trainer(size, batch_size, precision)
         if name in CHANGED:
             CHANGED[name](trainer)
@@ -115,7 +115,7 @@ def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Te
 
     def run(L: Tensor, ab: Tensor) -> None:
         # The step looks its parts up when it is called.
-        with patch.multiple(train, **replaced) if replaced else nullcontext():
+        with patch.multiple(module, **parts) if parts else nullcontext():
             step(L, ab)
 
     return run

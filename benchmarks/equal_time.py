@@ -30,6 +30,7 @@ from colorize.config import DataConfig, TrainConfig
 from colorize.data import Photos, PhotoSet, load_photo_set, load_photos, spread, to_network
 from colorize.discriminator import PatchGAN
 from colorize.epoch import EpochReport
+from colorize.estimate import photos_per_second
 from colorize.evaluate import measure
 from colorize.generator import Generator
 from colorize.sources import source_paths
@@ -70,21 +71,6 @@ class Rival:
     def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             yield from self.loader
-
-
-def photos_per_second(photos: Photos, config: TrainConfig, stage: str) -> float:
-    """Our speed, measured on a few batches by a network that is thrown away."""
-    few = replace(photos.train, rows=photos.train.rows[: 12 * config.batch_size])
-    epochs = {"pretrain_epochs": 0, "gan_epochs": 0, f"{stage}_epochs": 2}
-    trainer = Trainer(
-        replace(config, **epochs),
-        replace(photos, train=few, val=replace(photos.val, rows=photos.val.rows[:0])),
-        Generator(working_size=photos.size),
-        PatchGAN(),
-        progress=False,
-    )
-    trainer.pretrain()
-    return trainer.train_gan()[-1]["photos_per_second"]
 
 
 def arguments() -> argparse.Namespace:
@@ -172,7 +158,7 @@ def plan(args: argparse.Namespace, photos: Photos) -> TrainConfig:
     left = 60 * (args.pretrain_minutes + args.gan_minutes)
     for stage in ("gan", "pretrain"):
         seconds = 60 * args.gan_minutes if stage == "gan" else left
-        one = len(photos.train) / photos_per_second(photos, config, stage)
+        one = len(photos.train) / photos_per_second(config, photos, Generator(), PatchGAN(), stage)
         epochs = max(1, round(seconds / one))
         config = replace(config, **{f"{stage}_epochs": epochs})
         left -= epochs * one

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
@@ -67,14 +69,22 @@ def run_epoch(
         The means of the losses, `seconds` and `photos_per_second`.
 
     Raises:
-        ColorizeError: a loss is no longer a number.
+        ColorizeError: a loss is no longer a number, or the device is out of memory.
     """
     name = f"{stage.name} {epoch + 1}/{stage.epochs}"
     totals: Losses = {}
     photos, started = 0, time.perf_counter()
-    with tqdm(batches, name, steps, unit="batch", disable=not show) as bar:
+    # In a notebook a view of the results takes the place of the bar; in a shell bars are the log.
+    leave = "ipykernel" not in sys.modules
+    with tqdm(batches, name, steps, unit="batch", disable=not show, leave=leave) as bar:
         for count, (L, ab) in enumerate(bar, start=1):
-            losses = stage.step(L, ab)
+            try:
+                losses = stage.step(L, ab)
+            except torch.OutOfMemoryError as error:
+                raise ColorizeError(
+                    f"{name}: out of memory with {len(L)} photos of {L.shape[-1]}x{L.shape[-2]} a "
+                    "batch; take a smaller batch size (--batch-size, BATCH_SIZE) or size"
+                ) from error
             for schedule in stage.schedules:
                 schedule.step()
             totals = {key: totals.get(key, 0.0) + loss for key, loss in losses.items()}

@@ -19,15 +19,9 @@ from colorize.epoch import EpochReport, Stage, epoch_seed, run_epoch
 from colorize.errors import ColorizeError
 from colorize.evaluate import measure
 from colorize.generator import Generator
-from colorize.optimizers import (
-    gan_optimizer,
-    late_decay,
-    one_cycle,
-    pretrain_optimizer,
-    weight_average,
-)
+from colorize.optimizers import weight_average
 from colorize.precision import pick_precision
-from colorize.steps import Losses, gan_step, pretrain_step
+from colorize.stages import gan_stage, pretrain_stage
 
 _SAVED = {"stage", "epoch", "precision", "photos", "history", "parts"}  # keys of a checkpoint
 SAMPLES = 8  # held-out photos in the grid of each epoch
@@ -94,8 +88,7 @@ class Trainer:
         if self.saved.get("stage") == "gan" or not self.config.pretrain_epochs:
             return self.history
         self._fit(self.pretrain_stage())
-        if self.out and self.accelerator.is_main_process:
-            save_weights(self.generator, self.out / "pretrained")
+        self._save_weights("pretrained")
         return self.history
 
     def train_gan(self) -> list[dict[str, Any]]:
@@ -106,47 +99,16 @@ class Trainer:
         return self.history
 
     def pretrain_stage(self) -> Stage:
-        """What `pretrain` repeats: the step, its optimizer and its schedule, ready to run."""
-        config = self.config
-        generator, optimizer = self.accelerator.prepare(
-            self.generator, pretrain_optimizer(self.generator, config)
-        )
-        steps = config.pretrain_epochs * self._steps_per_epoch()
-        schedule = one_cycle(optimizer.optimizer, steps)
-
-        def step(L: Tensor, ab: Tensor) -> Losses:
-            losses = pretrain_step(generator, optimizer, L, ab, self.accelerator.backward)
-            self.averaged.update_parameters(self.generator)
-            return losses
-
-        parts = {"g_optimizer": optimizer}
-        return Stage("pretrain", config.pretrain_epochs, step, [schedule], parts)
+        """What `pretrain` repeats, ready to run; see `stages.pretrain_stage`."""
+        steps = self._steps_per_epoch()
+        return pretrain_stage(self.accelerator, self.config, self.generator, self.averaged, steps)
 
     def gan_stage(self) -> Stage:
-        """What `train_gan` repeats; see `pretrain_stage`."""
+        """What `train_gan` repeats, ready to run; see `stages.gan_stage`."""
         if self.discriminator is None:
             raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
-        config = self.config
-        generator, discriminator, g_optimizer, d_optimizer = self.accelerator.prepare(
-            self.generator,
-            self.discriminator,
-            gan_optimizer(self.generator, config),
-            gan_optimizer(self.discriminator, config),
-        )
-        steps = config.gan_epochs * self._steps_per_epoch()
-        schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
-        networks = (generator, discriminator, g_optimizer, d_optimizer)
-
-        def step(L: Tensor, ab: Tensor) -> Losses:
-            losses = gan_step(
-                *networks, L, ab, self.accelerator.backward, config.objective, config.lambda_l1
-            )
-            self.averaged.update_parameters(self.generator)
-            return losses
-
-        parts = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
-        parts["discriminator"] = self.discriminator
-        return Stage("gan", config.gan_epochs, step, schedules, parts)
+        networks = (self.generator, self.discriminator, self.averaged)
+        return gan_stage(self.accelerator, self.config, *networks, self._steps_per_epoch())
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch's batches on the device: L (B, 1, H, W) and ab (B, 2, H, W), both scaled."""
@@ -176,6 +138,9 @@ class Trainer:
                 self.history.append({"stage": stage.name, "epoch": epoch + 1, **row})
                 self._save(stage, epoch + 1)
                 self._report(stage, epoch + 1)
+        except KeyboardInterrupt:
+            self._save_weights()  # what the unfinished epoch gave; the checkpoint is from before
+            raise
         finally:
             # Undo what Accelerate did to `forward`, also when the user stops the run.
             for network in (self.generator, self.discriminator):
@@ -220,9 +185,13 @@ class Trainer:
         networks = {"generator": self.generator, "averaged": self.averaged}
         return networks | stage.parts | schedules | scaler
 
-    def _save(self, stage: Stage, epoch: int) -> None:
+    def _save_weights(self, name: str = "generator") -> None:
         if self.out and self.accelerator.is_main_process:
-            save_weights(self.averaged.module, self.out / "generator")
+            save_weights(self.averaged.module, self.out / name)
+
+    def _save(self, stage: Stage, epoch: int) -> None:
+        self._save_weights()
+        if self.checkpoint and self.accelerator.is_main_process:
             write_history(self.out / "history.csv", self.history)
             # Last: if the run stops before this is done, the epoch is repeated, files and all.
             state = {

@@ -42,6 +42,14 @@ def test_no_number_names_the_epoch_and_the_loss():
         run_epoch(stage, 2, batches(2), 2, show=False)
 
 
+def test_out_of_memory_names_what_to_lower():
+    def step(L, ab):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    with pytest.raises(ColorizeError, match=r"2 photos of 4x4.*BATCH_SIZE"):
+        run_epoch(Stage("gan", 5, step, [], {}), 0, batches(1), 1, show=False)
+
+
 def test_each_epoch_of_each_stage_has_an_order_of_its_own():
     seeds = {
         epoch_seed(seed, stage, epoch)

@@ -147,6 +147,23 @@ def test_an_interrupted_stage_leaves_a_usable_generator(photos):
     assert ab.isfinite().all()
 
 
+def test_an_interrupted_first_epoch_leaves_what_it_learnt_on_the_disk(photos, tmp_path):
+    trainer = make_trainer(photos, tmp_path)
+    update, steps = trainer.averaged.update_parameters, []
+
+    def stop_after_two(network):
+        update(network)
+        steps.append(1)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    trainer.averaged.update_parameters = stop_after_two
+    with pytest.raises(KeyboardInterrupt):
+        trainer.pretrain()
+    assert_same_weights(load_generator(tmp_path / "generator"), trainer.generator)
+    assert not (tmp_path / "checkpoints").exists()  # so the epoch will be repeated
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(photos, tmp_path):
     trainer = make_trainer(photos, tmp_path)
 

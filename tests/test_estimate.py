@@ -1,0 +1,30 @@
+"""The estimate: from real steps, in proportion, without touching the networks."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from colorize import estimate
+from colorize.config import TrainConfig
+from colorize.discriminator import PatchGAN
+
+CONFIG = TrainConfig(batch_size=2, pretrain_epochs=3, gan_epochs=2, precision="fp32")
+
+
+def test_speed_is_measured_and_the_networks_stay_as_they_are(photos, small_generator):
+    before = copy.deepcopy(small_generator.state_dict())
+    speed = estimate.photos_per_second(CONFIG, photos, small_generator, PatchGAN(width=8), "gan", 2)
+    assert 0.1 < speed < 100_000
+    assert all(torch.equal(before[k], v) for k, v in small_generator.state_dict().items())
+
+
+def test_minutes_grow_with_epochs_and_photos(photos, small_generator, monkeypatch):
+    speeds = {"pretrain": 12.0, "gan": 3.0}
+    monkeypatch.setattr(estimate, "photos_per_second", lambda *job: speeds[job[4]])
+    job = (photos, small_generator, PatchGAN(width=8))
+    times = estimate.minutes(CONFIG, *job)
+    assert times == pytest.approx({"pretrain": 3 * 6 / 12 / 60, "gan": 2 * 6 / 3 / 60})
+    more = estimate.minutes(replace(CONFIG, repeats=10, gan_epochs=0), *job)
+    assert more == {"pretrain": pytest.approx(10 * times["pretrain"]), "gan": 0}
