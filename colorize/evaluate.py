@@ -6,7 +6,7 @@ is composed of the true L and the predicted ab and rounded to 8 bits before anyt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 import torch
@@ -17,7 +17,6 @@ from colorize.data import PhotoSet, to_network
 from colorize.metrics import ab_l1, ciede2000, colorfulness, psnr, ssim, to_uint8
 
 
-@torch.no_grad()
 def measure(
     predict: Callable[[Tensor], Tensor],
     photos: PhotoSet,
@@ -35,15 +34,32 @@ def measure(
         l1 (of scaled ab), psnr (dB), colorfulness, true_colorfulness, delta_colorfulness
         (difference of those two means); with `full` also ssim and ciede2000. Empty without photos.
     """
+    return means(measure_each(predict, photos, batch_size, device, full))
+
+
+def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means of the measures of photos, and delta_colorfulness; empty without photos."""
+    if not rows:
+        return {}
+    result = {name: fmean(row[name] for row in rows) for name in rows[0]}
+    result["delta_colorfulness"] = abs(result["colorfulness"] - result["true_colorfulness"])
+    return {name: round(value, 5) for name, value in result.items()}
+
+
+@torch.no_grad()
+def measure_each(
+    predict: Callable[[Tensor], Tensor],
+    photos: PhotoSet,
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    full: bool = False,
+) -> list[dict[str, float]]:
+    """The measures of each photo, in the order of the set; see `measure`."""
     rows: list[dict[str, float]] = []
     for first in range(0, len(photos), batch_size):
         rgb = photos.__getitems__(range(first, min(first + batch_size, len(photos)))).to(device)
         rows += measure_batch(predict, rgb, full)
-    if not rows:
-        return {}
-    means = {name: fmean(row[name] for row in rows) for name in rows[0]}
-    means["delta_colorfulness"] = abs(means["colorfulness"] - means["true_colorfulness"])
-    return {name: round(value, 5) for name, value in means.items()}
+    return rows
 
 
 def measure_batch(

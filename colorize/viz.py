@@ -1,22 +1,28 @@
-"""Pictures of a run: grids of grey, coloured and true photos, and curves of its history."""
+"""Pictures: grids of photos, curves of a run, Lab channels, ab histograms, what D sees."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from PIL.Image import Image
 from torch import Tensor
 
 from colorize.checkpoint import write_whole
-from colorize.color import lightness_to_grey, scaled_to_rgb, unscale_lab
+from colorize.color import AB_SCALE, L_SCALE, lightness_to_grey, rgb_to_lab, scaled_to_rgb
 from colorize.epoch import EpochReport
 from colorize.errors import printable
 
-_COLUMNS = ("grey", "coloured", "truth")
+_A_COLORS = LinearSegmentedColormap.from_list("a", ["#00a070", "#777777", "#e0108a"])
+_B_COLORS = LinearSegmentedColormap.from_list("b", ["#1060ff", "#777777", "#f0c000"])
 
 
 def grid(
@@ -35,19 +41,37 @@ def grid(
         captions: a line above each photo.
         per_row: photos in a row of the grid, three pictures each.
     """
-    grey = lightness_to_grey(unscale_lab(L, ab_true)[:, :1]).expand(-1, 3, -1, -1)
-    versions = (grey, scaled_to_rgb(L, ab_predicted), scaled_to_rgb(L, ab_true))
+    versions = {"coloured": ab_predicted, "truth": ab_true}
+    return compare(L, versions, captions, per_row, title)
+
+
+def compare(
+    L: Tensor,
+    versions: dict[str, Tensor],
+    captions: Sequence[str] = (),
+    per_row: int = 1,
+    title: str = "",
+) -> Figure:
+    """Each photo in grey and in several versions of its colour; arguments as for `grid`.
+
+    Args:
+        versions: name to scaled ab (n, 2, H, W), on the CPU.
+    """
+    grey = lightness_to_grey((L + 1) * L_SCALE).expand(-1, 3, -1, -1)
+    pictures = {"grey": grey} | {name: scaled_to_rgb(L, ab) for name, ab in versions.items()}
     rows = math.ceil(len(L) / per_row)
     per_row = min(per_row, len(L))
     side = 1.6
-    figure = Figure(figsize=(3 * per_row * side, rows * (side + 0.25) + 0.5), layout="constrained")
+    width = len(pictures) * per_row * side
+    figure = Figure(figsize=(width, rows * (side + 0.25) + 0.5), layout="constrained")
     figure.suptitle(title)
     blocks = figure.subfigures(rows, per_row, squeeze=False).flat
     for i, block in zip(range(len(L)), blocks, strict=False):
         if captions:
             # A file name may hold a $, which would start a formula.
             block.suptitle(printable(captions[i]), fontsize=9, parse_math=False)
-        for axes, version, name in zip(block.subplots(1, 3), versions, _COLUMNS, strict=True):
+        panels = block.subplots(1, len(pictures))
+        for axes, (name, version) in zip(panels, pictures.items(), strict=True):
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()
             axes.set_title(name, fontsize=8)
@@ -82,10 +106,130 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def lab_channels(rgb: Tensor) -> Figure:
+    """Each photo beside its L, a and b.
+
+    Args:
+        rgb: uint8 (n, 3, H, W), on the CPU.
+    """
+    figure = Figure(figsize=(8.6, 2.1 * len(rgb) + 0.3), layout="constrained")
+    lab = rgb_to_lab(rgb)
+    titles = ("photo", "L: dark to light", "a: green to magenta", "b: blue to yellow")
+    for row, (photo, channels) in enumerate(zip(rgb, lab, strict=True)):
+        for column, title in enumerate(titles):
+            axes = figure.add_subplot(len(rgb), 4, 4 * row + column + 1)
+            axes.set_axis_off()
+            if not row:
+                axes.set_title(title, fontsize=9)
+            if column == 0:
+                axes.imshow(photo.permute(1, 2, 0).numpy())
+            elif column == 1:
+                axes.imshow(channels[0].numpy(), cmap="gray", vmin=0, vmax=100)
+            else:
+                limit = 80  # few photos reach farther
+                colors = _A_COLORS if column == 2 else _B_COLORS
+                axes.imshow(channels[column - 1].numpy(), cmap=colors, vmin=-limit, vmax=limit)
+    return figure
+
+
+def ab_histogram(versions: dict[str, Tensor], limit: float = 90.0) -> Figure:
+    """How often each colour occurs, for several versions of the same photos.
+
+    Args:
+        versions: name to scaled ab (n, 2, H, W), on the CPU.
+        limit: how far the axes reach, in ab units.
+    """
+    figure = Figure(figsize=(3.1 * len(versions), 3.4), layout="constrained")
+    for axes, (name, ab) in zip(
+        figure.subplots(1, len(versions), squeeze=False)[0], versions.items(), strict=True
+    ):
+        a, b = (channel.flatten().numpy() for channel in (ab * AB_SCALE).unbind(1))
+        bounds = [(-limit, limit)] * 2
+        axes.hist2d(a, b, bins=90, range=bounds, norm=LogNorm(), cmap="magma_r")
+        axes.axhline(0, color="grey", linewidth=0.5)
+        axes.axvline(0, color="grey", linewidth=0.5)
+        chroma = (ab * AB_SCALE).norm(dim=1).mean()
+        axes.set_title(f"{name}: mean distance from grey {chroma:.1f}", fontsize=9)
+        axes.set_xlabel("a: green to magenta")
+        axes.set_ylabel("b: blue to yellow")
+        axes.set_aspect("equal")
+    return figure
+
+
+def distributions(rows: Sequence[dict[str, float]], titles: dict[str, str]) -> Figure:
+    """A histogram of each measure over the photos, with its mean.
+
+    Args:
+        rows: what `evaluate.measure_each` gives.
+        titles: measure to title.
+    """
+    figure = Figure(figsize=(3.2 * len(titles), 2.8), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        values = [row[name] for row in rows if math.isfinite(row[name])]
+        axes.hist(values, bins=min(40, max(5, len(values) // 4)), color="steelblue")
+        axes.axvline(fmean(values), color="darkorange", label=f"mean {fmean(values):.3g}")
+        axes.set_title(title, fontsize=10)
+        axes.set_ylabel("photos")
+        axes.legend(fontsize=8)
+    return figure
+
+
+def patch_map(
+    rgb: Tensor,
+    logits: Tensor,
+    titles: Sequence[str],
+    field: tuple[int, int, int, int] | None = None,
+) -> Figure:
+    """What the PatchGAN makes of photos: above the photo, below its matrix of verdicts.
+
+    Args:
+        rgb: (n, 3, H, W) in [0, 1] or uint8, on the CPU.
+        logits: (n, 1, h, w).
+        titles: one a photo.
+        field: left, top, width and height of a frame to draw into the first photo.
+    """
+    figure = Figure(figsize=(2.6 * len(rgb) + 0.6, 5.2), layout="constrained")
+    axes = figure.subplots(2, len(rgb), squeeze=False)
+    for column, (photo, verdict, title) in enumerate(zip(rgb, logits, titles, strict=True)):
+        axes[0, column].imshow(photo.permute(1, 2, 0).numpy())
+        axes[0, column].set_title(title, fontsize=9)
+        heat = axes[1, column].imshow(verdict[0].sigmoid().numpy(), vmin=0, vmax=1, cmap="RdYlGn")
+        axes[1, column].set_title(f"mean {verdict.sigmoid().mean():.2f}", fontsize=9)
+    for one in axes.flat:
+        one.set_axis_off()
+    if field:
+        left, top, width, height = field
+        frame = Rectangle((left, top), width, height, fill=False, color="white", linewidth=2)
+        axes[0, 0].add_patch(frame)
+    figure.colorbar(heat, ax=axes[1, :], label="how true D takes it for")
+    return figure
+
+
+def before_after(before: Image, after: Image, width: float = 12.0) -> Figure:
+    """Two PIL images of the same size, side by side; `width` in inches."""
+    height = width / 2 * before.height / before.width
+    figure = Figure(figsize=(width, min(height, width) + 0.3), layout="constrained")
+    for axes, image, title in zip(
+        figure.subplots(1, 2), (before, after), ("before", "after"), strict=True
+    ):
+        axes.imshow(image.convert("RGB"))
+        axes.set_title(title, fontsize=10)
+        axes.set_axis_off()
+    return figure
+
+
 def save(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Write a figure as the kind of picture that the suffix names, whole."""
     with write_whole(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """A figure as the content of a PNG file."""
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
 
 
 def sample_saver(out: Path) -> Callable[[EpochReport], None]:
