@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint format bench clean
+.PHONY: setup demo test lint format notebooks bench clean
 
 setup: $(READY)
 
@@ -25,6 +25,9 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/embed.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)

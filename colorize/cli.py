@@ -14,10 +14,6 @@ from colorize.arguments import add_settings, json_file, picture_file, settings, 
 from colorize.config import RunConfig
 from colorize.errors import ColorizeError, printable
 
-# On resume: photos and cache may have moved (that the photos are the same is checked by
-# their names and colours); `data` and `train` are compared field by field.
-_MAY_CHANGE = ("data", "train", "source", "cache")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit code: 0 done, 1 failed with one line, 2 wrong usage."""
@@ -97,29 +93,20 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from colorize.run import load_config, run_training
+    from colorize.run import changed_settings, load_config, run_training
 
     if not args.resume:
         run_training(settings(args, RunConfig()), args.out)
         return
     config = load_config(args.out)
-    wanted = settings(args, config).to_dict()
-    kept = config.to_dict()
-    changed = [
-        name
-        for old, new in (
-            (kept, wanted),
-            *((kept[part], wanted[part]) for part in ("data", "train")),
-        )
-        for name in old
-        if name not in _MAY_CHANGE and old[name] != new[name]
-    ]
+    wanted = settings(args, config)
+    changed = changed_settings(config, wanted)
     if changed:
         raise ColorizeError(
             f"{args.out}: a resumed run keeps its settings, but {', '.join(changed)} would change; "
             "leave those options out, or start in another folder"
         )
-    run_training(settings(args, config), args.out, resume=True)
+    run_training(wanted, args.out, resume=True)
 
 
 def _predict(args: argparse.Namespace) -> int:

@@ -48,6 +48,22 @@ def load_config(out: Path) -> RunConfig:
         raise ColorizeError(f"{path}: damaged settings; start again in a new folder") from error
 
 
+def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
+    """Names of the settings that may not change when a run goes on, but would.
+
+    Photos and cache may have moved: that the photos are the same is checked by their names.
+    """
+    old, new = kept.to_dict(), wanted.to_dict()
+    pairs = [(old, new), *((old[part], new[part]) for part in ("data", "train"))]
+    may_change = ("data", "train", "source", "cache")
+    return [
+        name
+        for before, after in pairs
+        for name in before
+        if name not in may_change and before[name] != after[name]
+    ]
+
+
 def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     """Pretrain, train the GAN, measure, and fill the run folder `out`.
 
@@ -68,7 +84,7 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
-        _load_encoder_weights(generator, config.train.encoder_weights)
+        load_encoder_weights(generator, config.train.encoder_weights)
     torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
     trainer = Trainer(
         config.train,
@@ -151,10 +167,7 @@ def save_grid(out: Path, photos: Photos, most: int = 8) -> None:
     batches, captions = [], []
     for photo_set, caption in shown:
         chosen = spread(len(photo_set), most)
-        # Training photos have a margin for random crops; show their middle.
-        margin = (photo_set.array.shape[1] - photos.size) // 2
-        middle = slice(margin, margin + photos.size)
-        batches.append(photo_set.__getitems__(chosen)[:, :, middle, middle])
+        batches.append(photo_set.middle(chosen, photos.size))
         captions += [f"{Path(photo_set.names[row]).name}: {caption}" for row in chosen]
     colorizer = Colorizer.from_pretrained(out / "generator")
     save(_grid_of(colorizer, torch.cat(batches), captions), out / "grid.png")
@@ -203,7 +216,7 @@ def _check_out(source: str, out: Path, resume: bool) -> None:
         )
 
 
-def _load_encoder_weights(generator: Generator, wish: str) -> None:
+def load_encoder_weights(generator: Generator, wish: str) -> None:
     """ImageNet weights for the encoder: wanted, not wanted, or wanted if they can be had."""
     if wish == "none":
         return

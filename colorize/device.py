@@ -1,0 +1,40 @@
+"""What machine this is: GPUs, advice where there is none, and how much it takes at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+IN_COLAB = "google.colab" in sys.modules
+_GB_FOR_16 = 8  # GPU memory that a GAN step on 16 photos of 256x256 surely fits
+
+
+def describe_device() -> str:
+    """What the training will run on; without a GPU, how to get one. Leaves CUDA untouched."""
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if count > 1:  # their names would start CUDA in this process; see suit_batch_size
+            return f"{count} GPUs; set GPUS = {count} above to train on all of them"
+        return f"a GPU: {torch.cuda.get_device_name()}"
+    if torch.backends.mps.is_available():
+        return "the GPU of this Mac"
+    advice = "in Colab: Runtime, Change runtime type, T4 GPU, and run all again" if IN_COLAB else ""
+    return (
+        f"no GPU, {os.cpu_count()} CPU cores. Training on COCO would take many hours here. "
+        f'{advice or "Take a machine with a GPU"}; or set DATA = "builtin" above for the quick '
+        "run, minutes on any machine."
+    )
+
+
+def suit_batch_size(size: int) -> int:
+    """Photos of `size` a step that suit this machine: 4 to 32, a power of two."""
+    memory = 4.0  # GB: what a laptop can spare
+    if torch.cuda.device_count() == 1:
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+    elif torch.cuda.is_available():
+        # Asking would start CUDA in this process, and no other could then be forked to use it.
+        memory = 15.0  # Kaggle's pair of T4
+    fits = 16 * memory / _GB_FOR_16 * (256 / size) ** 2
+    return max(4, min(32, 2 ** int(torch.tensor(fits).log2())))

@@ -1,0 +1,220 @@
+"""What notebooks need beside the package: training that goes on, live views, Colab's parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from IPython.display import FileLink, Image, display
+from torch import Tensor, nn
+
+from colorize.checkpoint import load_checkpoint, load_generator, write_json
+from colorize.config import DataConfig, RunConfig, TrainConfig
+from colorize.data import Photos, PhotoSet, to_network
+from colorize.device import IN_COLAB
+from colorize.epoch import EpochReport
+from colorize.errors import ColorizeError
+from colorize.generator import Generator
+from colorize.predict import Colorizer
+from colorize.run import DEMO, changed_settings, load_config, load_encoder_weights, run_training
+from colorize.sources import builtin_photos
+from colorize.train import Trainer
+from colorize.viz import Figure, curves, grid, png, sample_saver
+
+_DRIVE = Path("/content/drive")
+
+
+def make_config(data: DataConfig, train: TrainConfig) -> RunConfig:
+    """Settings of a run; the few built-in photos get many crops each, as in `colorize demo`."""
+    if data.source != "builtin":
+        return RunConfig(data, train)
+    few = {"val_fraction": DEMO.data.val_fraction, "crop_margin": DEMO.data.crop_margin}
+    many = {"repeats": DEMO.train.repeats, "ema_decay": DEMO.train.ema_decay}
+    return RunConfig(replace(data, **few), replace(train, batch_size=8, **many))
+
+
+def open_run(config: RunConfig, out: Path) -> str:
+    """Start a run folder, or go on with the one that is there.
+
+    Returns:
+        A line that says which.
+
+    Raises:
+        ColorizeError: the folder holds a run with other settings.
+    """
+    if not (out / "checkpoints" / "last.pt").exists():
+        write_json(out / "config.json", config.to_dict())
+        return f"a new run in {out}"
+    changed = changed_settings(load_config(out), config)
+    if changed:
+        raise ColorizeError(
+            f"{out}: holds a run with another {', '.join(changed)}; give RUN a new name, or set it "
+            "back to go on with that run"
+        )
+    return f"going on with the run in {out}"
+
+
+def quick_run(out: Path) -> Path:
+    """A finished run on the built-in photos, made now unless it is there: minutes on a CPU."""
+    if not (out / "metrics.json").exists():
+        run_training(DEMO, out, resume=(out / "checkpoints" / "last.pt").exists())
+    return out
+
+
+def make_generator(config: RunConfig) -> Generator:
+    """A generator with the encoder weights that the settings wish for."""
+    torch.manual_seed(config.train.seed)
+    generator = Generator(encoder=config.encoder, working_size=config.data.size)
+    load_encoder_weights(generator, config.train.encoder_weights)
+    return generator
+
+
+def train_stage(
+    stage: str,
+    config: TrainConfig,
+    photos: Photos,
+    generator: Generator,
+    discriminator: nn.Module,
+    out: Path,
+    callbacks: Sequence[Callable[[EpochReport], None]] = (),
+    gpus: int = 1,
+) -> list[dict[str, Any]]:
+    """Run a stage, or what is left of it, after a stop too.
+
+    Args:
+        stage: "pretrain" or "gan".
+        out: run folder; see `Trainer`.
+        callbacks: called after each epoch, beside one that fills `samples/`; see `Trainer`.
+        gpus: with more than one, as many processes train, and only `samples/` is filled.
+
+    Returns:
+        The history, a dict an epoch. `generator` then holds the averaged weights.
+    """
+    job = (stage, config, photos, generator, discriminator, out)
+    if gpus == 1:
+        return _train_here(*job, [sample_saver(out), *callbacks])
+    from accelerate import notebook_launcher
+
+    notebook_launcher(_train_here, (*job, [sample_saver(out)]), num_processes=gpus)
+    generator.load_state_dict(load_generator(out / "generator").state_dict())
+    return load_checkpoint(out / "checkpoints" / "last.pt")["history"]
+
+
+def _train_here(
+    stage: str,
+    config: TrainConfig,
+    photos: Photos,
+    generator: Generator,
+    discriminator: nn.Module,
+    out: Path,
+    callbacks: Sequence[Callable[[EpochReport], None]],
+) -> list[dict[str, Any]]:
+    resume = (out / "checkpoints" / "last.pt").exists()
+    trainer = Trainer(config, photos, generator, discriminator, out, resume, callbacks)
+    return trainer.pretrain() if stage == "pretrain" else trainer.train_gan()
+
+
+def live_view(run: Path) -> Callable[[EpochReport], None]:
+    """A callback that shows the curves and the latest grid under a cell, in place.
+
+    What an earlier session left in the run folder is shown at once.
+    """
+    views: dict[str, Any] = {}
+
+    def show(name: str, image: Image) -> None:
+        if name in views:
+            views[name].update(image)
+        else:
+            views[name] = display(image, display_id=True)
+
+    def on_epoch(report: EpochReport) -> None:
+        title = f"{report.stage}, epoch {report.epoch} of {report.epochs}: held-out photos"
+        show("curves", picture(curves(report.history)))
+        samples = grid(report.L, report.ab_predicted, report.ab_true, title=title)
+        show("samples", picture(samples))
+
+    samples = sorted((run / "samples").glob("*.png"), key=lambda path: path.stat().st_mtime)
+    if samples and (run / "curves.png").exists():
+        show("curves", Image(run / "curves.png"))
+        show("samples", Image(samples[-1]))
+    return on_epoch
+
+
+def picture(figure: Figure, dpi: int = 100) -> Image:
+    """A figure as a cell shows it: sharp, and small enough for a notebook to be kept."""
+    return Image(png(figure, dpi))
+
+
+@torch.no_grad()
+def predictions(rgb: Tensor, weights: dict[str, Path]) -> tuple[Tensor, dict[str, Tensor]]:
+    """L of photos, and their ab by several generators and in truth, for `viz.compare`.
+
+    Args:
+        rgb: uint8 (n, 3, H, W).
+        weights: name to weights folder.
+    """
+    L, ab = to_network(rgb)
+    versions = {name: load_generator(folder)(L) for name, folder in weights.items()}
+    return L, versions | {"truth": ab}
+
+
+def extremes(
+    rows: Sequence[dict[str, float]],
+    photos: PhotoSet,
+    colorizer: Colorizer,
+    measure: str,
+    count: int,
+) -> tuple[Figure, Figure]:
+    """Grids of the photos with the least and with the most of a measure."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i][measure])
+    figures = []
+    for chosen in (order[:count], order[::-1][:count]):
+        L, ab = to_network(photos.__getitems__(chosen).to(colorizer.device))
+        with torch.no_grad():
+            tensors = (L.cpu(), colorizer.generator(L).cpu(), ab.cpu())
+        captions = [f"{Path(photos.names[i]).name}: {rows[i][measure]:.1f}" for i in chosen]
+        figures.append(grid(*tensors, captions))
+    return figures[0], figures[1]
+
+
+def drive_folder(name: str) -> Path:
+    """A folder on the user's Google Drive, which outlives the Colab machine; asks for leave.
+
+    Raises:
+        ColorizeError: this is not Colab.
+    """
+    if not IN_COLAB:
+        raise ColorizeError("Google Drive is within reach in Colab only; set KEEP_ON_DRIVE = False")
+    from google.colab import drive
+
+    drive.mount(str(_DRIVE))
+    return _DRIVE / "MyDrive" / name
+
+
+def choose_photo(path: str) -> Path:
+    """The photo at `path`; without one, ask for an upload in Colab, or take a built-in photo."""
+    if path:
+        return Path(path)
+    if IN_COLAB:
+        from google.colab import files
+
+        uploaded = list(files.upload())
+        if uploaded:
+            return Path(uploaded[0])
+    return builtin_photos()[0]
+
+
+def offer(folder: Path) -> None:
+    """Let the user download a folder, zipped: in Colab at once, elsewhere by a link."""
+    archive = shutil.make_archive(str(folder), "zip", folder)
+    if IN_COLAB:
+        from google.colab import files
+
+        files.download(archive)
+    else:
+        display(FileLink(os.path.relpath(archive)))

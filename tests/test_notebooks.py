@@ -1,0 +1,204 @@
+"""The notebooks: house rules, the package they carry, and runs as their users run them."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import papermill
+import pytest
+from conftest import scene
+from PIL import Image
+
+PROJECT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+BY_NAME = {path.stem: path for path in NOTEBOOKS}
+
+
+def cells(path, kind="code"):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+@pytest.fixture
+def embed(monkeypatch):
+    spec = importlib.util.spec_from_file_location("embed", PROJECT / "notebooks" / "embed.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_three_are_there():
+    assert list(BY_NAME) == ["colorize", "evaluate", "how_it_works"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_house_rules(path):
+    code = cells(path)
+    assert path.stat().st_size < 300_000
+    assert [tags(c) for c in code].count(["parameters"]) == 1
+    assert [tags(c) for c in code].count(["setup"]) == 1
+    assert tags(code[0]) == ["setup"]
+    lengths = [len(source(c).splitlines()) for c in code if "setup" not in tags(c)]
+    assert max(lengths) < 20
+    assert median(lengths) <= 6
+    for cell in code:
+        assert cell["execution_count"] is None
+        assert not cell["outputs"] or "keep_output" in tags(cell)
+        assert not re.search(r"^\s*(class|def) ", source(cell), re.M), "a notebook imports these"
+    text = cells(path, "markdown")
+    assert 0.4 < len(text) / len(code) < 1.6
+    assert source(text[0]).startswith("# ")
+    assert "**Time.**" in source(text[0])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_names_and_links_in_the_text_exist(path):
+    text = "\n".join(source(c) for c in cells(path, "markdown"))
+    for name in re.findall(r"`([\w/]+\.(?:py|ipynb))`", text):
+        assert (PROJECT / name).exists() or (PROJECT / "notebooks" / name).exists(), name
+    for link in re.findall(r"\]\((?!https://)([^)]+)\)", text):
+        assert (PROJECT / "notebooks" / link).exists(), link
+
+
+def test_every_notebook_carries_the_package_of_today(embed):
+    files = embed.files_of(PROJECT / "colorize")
+    for path in NOTEBOOKS:
+        text = re.search(r'CARRIED = "([^"]*)"', source(cells(path)[0]))[1]
+        assert embed.unpack(text) == files, "stale: run `make notebooks`"
+    done = subprocess.run(
+        [sys.executable, PROJECT / "notebooks" / "embed.py", "--check"], check=False
+    )
+    assert done.returncode == 0
+
+
+def test_a_change_of_the_package_is_noticed_and_written(embed, tmp_path, monkeypatch):
+    for folder in ("colorize", "notebooks"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    script = [sys.executable, tmp_path / "notebooks" / "embed.py"]
+    with open(tmp_path / "colorize" / "losses.py", "a") as file:
+        file.write("# changed\n")
+    assert subprocess.run([*script, "--check"], check=False).returncode == 1
+    assert subprocess.run(script, check=False).returncode == 0
+    assert subprocess.run([*script, "--check"], check=False).returncode == 0
+    text = source(cells(tmp_path / "notebooks" / "colorize.ipynb")[0])
+    carried = embed.unpack(re.search(r'CARRIED = "([^"]*)"', text)[1])
+    assert carried["colorize/losses.py"].endswith(b"# changed\n")
+
+
+def test_the_badge_takes_its_address_from_the_project(embed):
+    address = {"project": {"urls": {"Repository": "https://github.com/some/one"}}}
+    line = embed.badge("colorize.ipynb", address)
+    assert "/github/some/one/blob/main/notebooks/colorize.ipynb)" in line
+    assert embed.badge("colorize.ipynb", {}) == ""
+    text = json.loads(embed.update(BY_NAME["colorize"], {}, address))["cells"][0]["source"]
+    assert sum("colab-badge" in x for x in text) == 1
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_the_setup_cell_finds_or_unpacks_the_package(tmp_path, around):
+    """In a Python that knows of no colorize, with and without a checkout around."""
+    if around:
+        shutil.copytree(PROJECT / "colorize", tmp_path / "colorize")
+    (tmp_path / "notebooks").mkdir()
+    hide = (
+        "import sys\n"
+        f"sys.path = [p for p in sys.path if p not in ('', {str(PROJECT)!r})]\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+    )
+    code = hide + source(cells(BY_NAME["colorize"])[0]) + "\nimport colorize.run"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        cwd=tmp_path / "notebooks",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = Path(done.stdout.split()[-1])
+    assert found.is_file() or not around
+    assert (tmp_path in found.parents) == around
+    assert PROJECT not in found.parents
+
+
+def pictures(path):
+    """Pictures that a run notebook shows."""
+    import base64
+    import io
+
+    for cell in cells(path):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                data = output["data"]["image/png"]
+                data = data if isinstance(data, str) else "".join(data)
+                yield Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+
+def run(name, tmp_path, **parameters):
+    out = tmp_path / f"{name}.ipynb"
+    papermill.execute_notebook(
+        BY_NAME[name], out, parameters, cwd=tmp_path, kernel_name="python3", progress_bar=False
+    )
+    shown = list(pictures(out))
+    for picture in shown:
+        pixels = np.asarray(picture).astype(int)
+        assert min(picture.size) > 150
+        assert np.ptp(pixels, axis=-1).max() > 40, "a grey picture"
+    return out, shown
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The main notebook, run on the built-in photos."""
+    folder = tmp_path_factory.mktemp("main")
+    parameters = {"DATA": "builtin", "SIZE": 64, "PRETRAIN_EPOCHS": 2, "GAN_EPOCHS": 1}
+    return folder, *run("colorize", folder, **parameters), parameters
+
+
+def test_the_main_notebook_runs_to_the_end(finished):
+    folder, _, shown, _ = finished
+    assert len(shown) == 7  # channels, curves and grid of both stages, comparison, own photo
+    assert (folder / "runs" / "colorize" / "generator.zip").is_file()
+    with Image.open(folder / "runs" / "colorize" / "coloured.png") as colored:
+        assert colored.size == (512, 512)
+        assert np.ptp(np.asarray(colored).astype(int), axis=-1).mean() > 3
+
+
+def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
+    folder, _, _, parameters = finished
+    weights = folder / "runs" / "colorize" / "generator" / "model.safetensors"
+    before = weights.read_bytes()
+    _, shown = run("colorize", folder, **parameters)
+    assert weights.read_bytes() == before
+    assert len(shown) == 7  # those of the first time, from the run folder
+
+
+def test_how_it_works_runs_to_the_end(finished, tmp_path):
+    folder = finished[0]
+    _, shown = run("how_it_works", tmp_path, RUN=str(folder / "runs" / "colorize"))
+    assert len(shown) == 6
+
+
+def test_evaluate_runs_to_the_end(finished, tmp_path):
+    folder = finished[0]
+    (tmp_path / "own").mkdir()
+    Image.fromarray(scene(3, 300, 200)).save(tmp_path / "own" / "scene.png")
+    weights = str(folder / "runs" / "colorize" / "generator")
+    _, shown = run("evaluate", tmp_path, WEIGHTS=weights, SIZE=64, FOLDER="own")
+    assert len(shown) == 4
+    assert (tmp_path / "runs" / "evaluate" / "measures.csv").read_text().count("\n") == 8
+    with Image.open(tmp_path / "runs" / "evaluate" / "coloured" / "scene.png") as colored:
+        assert colored.size == (300, 200)
