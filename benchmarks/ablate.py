@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from colorize import stages, train
 from colorize.config import TrainConfig
+from colorize.errors import first_line
 from colorize.losses import gan_loss, l1_loss
 from colorize.optimizers import weight_average
 from colorize.precision import pick_precision
@@ -139,6 +140,12 @@ def main() -> None:
     variants |= dict.fromkeys([*REPLACED, *CHANGED], precision)
     steps = {name: build(name, args.size, args.batch_size, kind) for name, kind in variants.items()}
     L, ab = noise_batch(args.size, args.batch_size, device)
+    if args.compile:
+        try:
+            steps["torch.compile"](L, ab)
+        except Exception as error:  # no compiler, or one that fails
+            print(f"torch.compile is left out: {first_line(error)}")
+            del steps["torch.compile"]
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(args.rounds + 1):  # the first does not count
         for name, step in steps.items():
