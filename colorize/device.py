@@ -12,7 +12,7 @@ _GB_FOR_16 = 8  # GPU memory that a GAN step on 16 photos of 256x256 surely fits
 
 
 def describe_device() -> str:
-    """What the training will run on; without a GPU, how to get one. Leaves CUDA untouched."""
+    """What the training will run on; without a GPU, how to get one."""
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         if count > 1:  # their names would start CUDA in this process; see suit_batch_size

@@ -24,7 +24,7 @@ from colorize.predict import Colorizer
 from colorize.run import DEMO, changed_settings, load_config, load_encoder_weights, run_training
 from colorize.sources import builtin_photos
 from colorize.train import Trainer
-from colorize.viz import Figure, curves, grid, png, sample_saver
+from colorize.viz import Figure, grid, png, sample_saver
 
 _DRIVE = Path("/content/drive")
 
@@ -95,54 +95,40 @@ def train_stage(
     Returns:
         The history, a dict an epoch. `generator` then holds the averaged weights.
     """
-    job = (stage, config, photos, generator, discriminator, out)
-    if gpus == 1:
-        return _train_here(*job, [sample_saver(out), *callbacks])
-    from accelerate import notebook_launcher
+    checkpoint = out / "checkpoints" / "last.pt"
+    if gpus > 1:
+        from accelerate import notebook_launcher
 
-    notebook_launcher(_train_here, (*job, [sample_saver(out)]), num_processes=gpus)
-    generator.load_state_dict(load_generator(out / "generator").state_dict())
-    return load_checkpoint(out / "checkpoints" / "last.pt")["history"]
-
-
-def _train_here(
-    stage: str,
-    config: TrainConfig,
-    photos: Photos,
-    generator: Generator,
-    discriminator: nn.Module,
-    out: Path,
-    callbacks: Sequence[Callable[[EpochReport], None]],
-) -> list[dict[str, Any]]:
-    resume = (out / "checkpoints" / "last.pt").exists()
+        job = (stage, config, photos, generator, discriminator, out)
+        notebook_launcher(train_stage, job, num_processes=gpus)
+        generator.load_state_dict(load_generator(out / "generator").state_dict())
+        return load_checkpoint(checkpoint)["history"]
+    callbacks = [sample_saver(out), *callbacks]
+    resume = checkpoint.exists()
     trainer = Trainer(config, photos, generator, discriminator, out, resume, callbacks)
     return trainer.pretrain() if stage == "pretrain" else trainer.train_gan()
 
 
 def live_view(run: Path) -> Callable[[EpochReport], None]:
-    """A callback that shows the curves and the latest grid under a cell, in place.
+    """A callback that shows the curves and the latest grid of a run under a cell, in place.
 
-    What an earlier session left in the run folder is shown at once.
+    They are the pictures that `train_stage` has just written; what an earlier session left in the
+    run folder is shown at once.
     """
     views: dict[str, Any] = {}
 
-    def show(name: str, image: Image) -> None:
-        if name in views:
-            views[name].update(image)
-        else:
-            views[name] = display(image, display_id=True)
+    def show_latest(report: EpochReport | None = None) -> None:
+        samples = sorted((run / "samples").glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
+        for name, file in (("curves", run / "curves.png"), ("samples", (samples or [run])[-1])):
+            if not file.is_file():
+                continue
+            if name in views:
+                views[name].update(Image(file))
+            else:
+                views[name] = display(Image(file), display_id=True)
 
-    def on_epoch(report: EpochReport) -> None:
-        title = f"{report.stage}, epoch {report.epoch} of {report.epochs}: held-out photos"
-        show("curves", picture(curves(report.history)))
-        samples = grid(report.L, report.ab_predicted, report.ab_true, title=title)
-        show("samples", picture(samples))
-
-    samples = sorted((run / "samples").glob("*.png"), key=lambda path: path.stat().st_mtime)
-    if samples and (run / "curves.png").exists():
-        show("curves", Image(run / "curves.png"))
-        show("samples", Image(samples[-1]))
-    return on_epoch
+    show_latest()
+    return show_latest
 
 
 def picture(figure: Figure, dpi: int = 100) -> Image:

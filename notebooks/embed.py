@@ -36,7 +36,7 @@ for folder in (pathlib.Path.cwd(), pathlib.Path.cwd().parent):
         sys.path.insert(0, str(folder))  # a checkout around this notebook
         break
 else:
-    if not (importlib.util.find_spec("colorize") and importlib.util.find_spec("{probe}")):
+    if not (importlib.util.find_spec("colorize") and importlib.util.find_spec("colorize.notebook")):
         sys.path.insert(0, tempfile.mkdtemp(prefix="colorize-"))  # the copy above
         zipfile.ZipFile(io.BytesIO(base64.b85decode(CARRIED))).extractall(sys.path[0])
 pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name, package
@@ -79,7 +79,6 @@ def setup_cell(old: str, files: dict[str, bytes]) -> str:
     same = match and unpack(match[1]) == files
     return SETUP.format(
         carried=match[1] if same else pack(files),
-        probe="colorize.notebook",
     )
 
 
