@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from colorize.errors import ColorizeError
 from colorize.metrics import colorfulness
 from colorize.photo import fit_square, open_rgb
+from colorize.progress import bar
 
 _FORMAT = 2  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
@@ -98,8 +98,8 @@ def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool)
     with open(folder / _PHOTOS, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         np.lib.format.write_array_header_1_0(file, header)
         decoded = pool.map(lambda path: _decode(path, size), paths)
-        bar = tqdm(decoded, "decoding photos", len(paths), unit="photo", disable=not progress)
-        for row, (pixels, color, reason) in enumerate(bar):
+        shown = bar(decoded, "decoding photos", len(paths), unit="photo", show=progress)
+        for row, (pixels, color, reason) in enumerate(shown):
             file.write(pixels.data)
             colors.append(color)
             if reason:

@@ -1,4 +1,4 @@
-"""What machine this is: GPUs, advice where there is none, and how much it takes at a time."""
+"""What machine this is: processes, GPUs, advice where there are none, how much fits at a time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import os
 import sys
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 IN_COLAB = "google.colab" in sys.modules
 _GB_FOR_16 = 8  # GPU memory that a GAN step on 16 photos of 256x256 surely fits
 
 
+def process_state() -> PartialState:
+    """This process among those that train together, as `accelerate launch` arranged them."""
+    # PartialState alone does not ask whether they are to use CPUs; each would train for itself.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def describe_device() -> str:
     """What the training will run on; without a GPU, how to get one."""
-    if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        if count > 1:  # their names would start CUDA in this process; see suit_batch_size
+    # With several GPUs, asking for more than their number would start CUDA in this process, and no
+    # other could then be forked from it to use them.
+    if count := torch.cuda.device_count():
+        if count > 1:
             return f"{count} GPUs; set GPUS = {count} above to train on all of them"
         return f"a GPU: {torch.cuda.get_device_name()}"
     if torch.backends.mps.is_available():
@@ -33,8 +42,7 @@ def suit_batch_size(size: int) -> int:
     memory = 4.0  # GB: what a laptop can spare
     if torch.cuda.device_count() == 1:
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-    elif torch.cuda.is_available():
-        # Asking would start CUDA in this process, and no other could then be forked to use it.
-        memory = 15.0  # Kaggle's pair of T4
+    elif torch.cuda.device_count() > 1:
+        memory = 15.0  # Kaggle's pair of T4; see describe_device
     fits = 16 * memory / _GB_FOR_16 * (256 / size) ** 2
     return max(4, min(32, 2 ** int(torch.tensor(fits).log2())))

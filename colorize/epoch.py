@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm.auto import tqdm
 
 from colorize.errors import ColorizeError
+from colorize.progress import bar
 from colorize.steps import Losses
 
 
@@ -74,10 +73,8 @@ def run_epoch(
     name = f"{stage.name} {epoch + 1}/{stage.epochs}"
     totals: Losses = {}
     photos, started = 0, time.perf_counter()
-    # In a notebook a view of the results takes the place of the bar; in a shell bars are the log.
-    leave = "ipykernel" not in sys.modules
-    with tqdm(batches, name, steps, unit="batch", disable=not show, leave=leave) as bar:
-        for count, (L, ab) in enumerate(bar, start=1):
+    with bar(batches, name, steps, unit="batch", show=show) as shown:
+        for count, (L, ab) in enumerate(shown, start=1):
             try:
                 losses = stage.step(L, ab)
             except torch.OutOfMemoryError as error:
@@ -92,7 +89,7 @@ def run_epoch(
             if show and count % 10 == 0:  # reading a loss waits for the device
                 speed = photos / (time.perf_counter() - started)
                 values = {key: f"{loss.item():.4f}" for key, loss in losses.items()}
-                bar.set_postfix(values | {"photos/s": f"{speed:.1f}"}, refresh=False)
+                shown.set_postfix(values | {"photos/s": f"{speed:.1f}"}, refresh=False)
     means = {key: round(float(total) / count, 6) for key, total in totals.items()}
     if not all(map(math.isfinite, means.values())):
         raise ColorizeError(

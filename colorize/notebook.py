@@ -16,26 +16,34 @@ from torch import Tensor, nn
 from colorize.checkpoint import load_checkpoint, load_generator, write_json
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, PhotoSet, to_network
-from colorize.device import IN_COLAB
-from colorize.epoch import EpochReport
+from colorize.device import IN_COLAB, suit_batch_size
 from colorize.errors import ColorizeError
 from colorize.generator import Generator
 from colorize.predict import Colorizer
 from colorize.run import DEMO, changed_settings, load_config, load_encoder_weights, run_training
 from colorize.sources import builtin_photos
 from colorize.train import Trainer
-from colorize.viz import Figure, grid, png, sample_saver
+from colorize.viz import Figure, grid, jpeg, sample_saver
 
 _DRIVE = Path("/content/drive")
 
 
 def make_config(data: DataConfig, train: TrainConfig) -> RunConfig:
-    """Settings of a run; the few built-in photos get many crops each, as in `colorize demo`."""
-    if data.source != "builtin":
-        return RunConfig(data, train)
-    few = {"val_fraction": DEMO.data.val_fraction, "crop_margin": DEMO.data.crop_margin}
-    many = {"repeats": DEMO.train.repeats, "ema_decay": DEMO.train.ema_decay}
-    return RunConfig(replace(data, **few), replace(train, batch_size=8, **many))
+    """Settings of a run, with a batch size that suits the machine if `train` has 0.
+
+    A run on the few built-in photos is as in `colorize demo`: it shows many crops of each, and
+    starts from scratch, which needs no network.
+    """
+    few = data.source == "builtin"
+    if not train.batch_size:
+        suited = DEMO.train.batch_size if few else suit_batch_size(data.size)
+        train = replace(train, batch_size=suited)
+    if few:
+        demo = DEMO.data
+        data = replace(data, val_fraction=demo.val_fraction, crop_margin=demo.crop_margin)
+        names = ("repeats", "ema_decay", "encoder_weights")
+        train = replace(train, **{name: getattr(DEMO.train, name) for name in names})
+    return RunConfig(data, train)
 
 
 def open_run(config: RunConfig, out: Path) -> str:
@@ -81,7 +89,7 @@ def train_stage(
     generator: Generator,
     discriminator: nn.Module,
     out: Path,
-    callbacks: Sequence[Callable[[EpochReport], None]] = (),
+    view: Callable[[], None] = lambda: None,
     gpus: int = 1,
 ) -> list[dict[str, Any]]:
     """Run a stage, or what is left of it, after a stop too.
@@ -89,8 +97,8 @@ def train_stage(
     Args:
         stage: "pretrain" or "gan".
         out: run folder; see `Trainer`.
-        callbacks: called after each epoch, beside one that fills `samples/`; see `Trainer`.
-        gpus: with more than one, as many processes train, and only `samples/` is filled.
+        view: called after each epoch, when the pictures in `out` are new.
+        gpus: with more than one, as many processes train, and `view` is called at the end only.
 
     Returns:
         The history, a dict an epoch. `generator` then holds the averaged weights.
@@ -101,23 +109,24 @@ def train_stage(
 
         job = (stage, config, photos, generator, discriminator, out)
         notebook_launcher(train_stage, job, num_processes=gpus)
+        view()
         generator.load_state_dict(load_generator(out / "generator").state_dict())
         return load_checkpoint(checkpoint)["history"]
-    callbacks = [sample_saver(out), *callbacks]
+    callbacks = [sample_saver(out), lambda report: view()]
     resume = checkpoint.exists()
     trainer = Trainer(config, photos, generator, discriminator, out, resume, callbacks)
     return trainer.pretrain() if stage == "pretrain" else trainer.train_gan()
 
 
-def live_view(run: Path) -> Callable[[EpochReport], None]:
-    """A callback that shows the curves and the latest grid of a run under a cell, in place.
+def live_view(run: Path) -> Callable[[], None]:
+    """Show the curves and the latest grid of a run folder under a cell; gives what renews them.
 
-    They are the pictures that `train_stage` has just written; what an earlier session left in the
-    run folder is shown at once.
+    They are the pictures that `train_stage` writes; what an earlier session left in the folder is
+    shown at once.
     """
     views: dict[str, Any] = {}
 
-    def show_latest(report: EpochReport | None = None) -> None:
+    def renew() -> None:
         samples = sorted((run / "samples").glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
         for name, file in (("curves", run / "curves.png"), ("samples", (samples or [run])[-1])):
             if not file.is_file():
@@ -127,13 +136,13 @@ def live_view(run: Path) -> Callable[[EpochReport], None]:
             else:
                 views[name] = display(Image(file), display_id=True)
 
-    show_latest()
-    return show_latest
+    renew()
+    return renew
 
 
 def picture(figure: Figure, dpi: int = 100) -> Image:
     """A figure as a cell shows it: sharp, and small enough for a notebook to be kept."""
-    return Image(png(figure, dpi))
+    return Image(jpeg(figure, dpi), format="jpeg")
 
 
 @torch.no_grad()

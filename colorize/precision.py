@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import torch
-from accelerate import PartialState
 from torch import nn
 
+from colorize.device import process_state
 from colorize.errors import ColorizeError
 
 _WORTHWHILE = 1.3  # on a CPU bf16 must be this much faster to be worth its three digits
@@ -19,7 +19,7 @@ def pick_precision(wish: str = "auto", device: torch.device | None = None) -> st
     GPUs with bf16 use it: it has the range of float32, so a GAN's losses cannot overflow. Older
     ones (a T4) use fp16 with loss scaling. A CPU uses bf16 only if it measures faster here.
     """
-    device = device or PartialState().device
+    device = device or process_state().device
     if wish == "fp16" and device.type == "cpu":
         raise ColorizeError("fp16 trains on a GPU only; on a CPU take --precision bf16 or fp32")
     if wish != "auto":

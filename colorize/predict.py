@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from colorize.checkpoint import load_generator, write_whole
 from colorize.color import lightness, scale_lab, scaled_to_rgb
@@ -20,6 +19,7 @@ from colorize.errors import ColorizeError, first_line
 from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
 from colorize.photo import PHOTO_SUFFIXES, find_photos, open_photo, to_rgb
+from colorize.progress import bar
 
 # Pixels painted at a time, whatever the photo's size: what a CPU's cache holds; a GPU wants more.
 _STRIP, _STRIP_ON_GPU = 2**18, 2**22
@@ -131,7 +131,7 @@ def colorize_files(colorizer: Colorizer, inputs: Sequence[Path], out: Path) -> l
                 failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
             else:
                 jobs[target] = photo
-    for target, photo in tqdm(jobs.items(), "colouring", unit="photo"):
+    for target, photo in bar(jobs.items(), "colouring", unit="photo"):
         try:
             if target.resolve() in originals:
                 raise ColorizeError(f"{target}: is one of the photos; give another --out")

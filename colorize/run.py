@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photo_set, load_photos, spread, to_network
+from colorize.device import process_state
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError, printable
 from colorize.evaluate import measure
@@ -21,7 +21,7 @@ from colorize.photo import open_photo
 from colorize.predict import Colorizer
 from colorize.sources import builtin_photos
 from colorize.train import Trainer
-from colorize.viz import grid, sample_saver, save
+from colorize.viz import Figure, grid, sample_saver, save
 
 # Seven photos can only be learnt by heart, so: many crops of each, few held out, a short average.
 DEMO = RunConfig(
@@ -77,7 +77,7 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     _check_out(config.data.source, out, resume)
     if not config.train.pretrain_epochs + config.train.gan_epochs:
         raise ColorizeError("nothing to train: --pretrain-epochs and --gan-epochs are both 0")
-    process = PartialState()
+    process = process_state()
     with process.main_process_first():  # the others then find the cache filled
         photos = load_photos(config.data, seed, progress=process.is_main_process)
     process.print(printable(photos.summary()))
@@ -105,7 +105,7 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     if process.is_main_process:
         if metrics := evaluate_run(out, photos):
             print(table(metrics))
-        save_grid(out, photos)
+        save(run_grid(out, photos), out / "grid.png")
     return photos
 
 
@@ -155,22 +155,24 @@ def evaluate_folder(
 def table(metrics: dict[str, dict[str, float]]) -> str:
     """Measures as text, a row a network."""
     names = next(iter(metrics.values()), {})
-    lines = [" " * 12 + "".join(f"{name.replace('colorfulness', 'colorf.'):>14}" for name in names)]
+    # As wide as it must be: the output of a notebook cell has room for 90 characters.
+    titles = {name: f"{name.replace('colorfulness', 'colorf.'):>7}" for name in names}
+    lines = [" " * 10 + "".join(f"  {title}" for title in titles.values())]
     for stage, row in metrics.items():
-        lines.append(f"{stage:<12}" + "".join(f"{row[name]:>14.4f}" for name in names))
+        cells = (f"  {row[name]:>{len(title)}.4f}" for name, title in titles.items())
+        lines.append(f"{stage:<10}" + "".join(cells))
     return "\n".join(lines)
 
 
-def save_grid(out: Path, photos: Photos, most: int = 8) -> None:
-    """Write grid.png: photos that the network was trained on, then photos it never saw."""
+def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
+    """Photos that the network of a run folder was trained on, then photos it never saw."""
     shown = [(photos.train, "trained on"), (photos.val, "not seen in training")]
     batches, captions = [], []
     for photo_set, caption in shown:
         chosen = spread(len(photo_set), most)
         batches.append(photo_set.middle(chosen, photos.size))
         captions += [f"{Path(photo_set.names[row]).name}: {caption}" for row in chosen]
-    colorizer = Colorizer.from_pretrained(out / "generator")
-    save(_grid_of(colorizer, torch.cat(batches), captions), out / "grid.png")
+    return _grid_of(Colorizer.from_pretrained(out / "generator"), torch.cat(batches), captions)
 
 
 def run_demo(out: Path) -> None:
@@ -190,7 +192,7 @@ def run_demo(out: Path) -> None:
 
 
 @torch.inference_mode()
-def _grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Any:
+def _grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
     """A figure of uint8 photos (B, 3, H, W), coloured at their size."""
     L, ab = to_network(rgb.to(colorizer.device))
     return grid(L.cpu(), colorizer.generator(L).cpu(), ab.cpu(), captions)

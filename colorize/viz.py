@@ -79,8 +79,7 @@ def compare(
 
 
 def curves(history: Sequence[dict[str, Any]]) -> Figure:
-    """Losses, held-out L1 and PSNR, and colourfulness over the epochs of both stages."""
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
+    """Losses, held-out L1 and PSNR, and colourfulness over the epochs, as far as there are any."""
     panels = (
         ("L1 of scaled ab", {"l1": "training", "val_l1": "held out"}),
         ("GAN losses", {"d": "discriminator", "gan": "generator"}),
@@ -90,7 +89,10 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
             {"val_colorfulness": "coloured", "val_true_colorfulness": "truth"},
         ),
     )
+    measured = {name for row in history for name in row}
+    panels = [(title, lines) for title, lines in panels if measured & set(lines)]
     pretrained = sum(row["stage"] == "pretrain" for row in history)
+    figure = Figure(figsize=(3.25 * len(panels), 3.2), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for name, label in lines.items():
             points = [(x, row[name]) for x, row in enumerate(history, start=1) if name in row]
@@ -149,7 +151,7 @@ def ab_histogram(versions: dict[str, Tensor], limit: float = 90.0) -> Figure:
         axes.axhline(0, color="grey", linewidth=0.5)
         axes.axvline(0, color="grey", linewidth=0.5)
         chroma = (ab * AB_SCALE).norm(dim=1).mean()
-        axes.set_title(f"{name}: mean distance from grey {chroma:.1f}", fontsize=9)
+        axes.set_title(f"{name}\nmean distance from grey {chroma:.1f}", fontsize=9)
         axes.set_xlabel("a: green to magenta")
         axes.set_ylabel("b: blue to yellow")
         axes.set_aspect("equal")
@@ -225,10 +227,10 @@ def save(figure: Figure, path: Path, dpi: int = 110) -> None:
         figure.savefig(temporary, dpi=dpi)
 
 
-def png(figure: Figure, dpi: int) -> bytes:
-    """A figure as the content of a PNG file."""
+def jpeg(figure: Figure, dpi: int) -> bytes:
+    """A figure as the content of a JPEG file."""
     file = BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
+    figure.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": 88})
     return file.getvalue()
 
 

@@ -13,21 +13,20 @@ class Gpu:
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 def gpus(monkeypatch, count, gigabytes):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
 
-    def properties(_):
+    def ask(answer):
         assert count == 1, "this would start CUDA before the processes are forked"
-        return Gpu(gigabytes)
+        return answer
 
-    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: ask(True))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: ask("Tesla T4"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: ask(Gpu(gigabytes)))
 
 
 def test_without_a_gpu_it_says_how_to_get_one(no_gpu, monkeypatch):

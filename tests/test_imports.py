@@ -13,6 +13,7 @@ PACKAGE = Path(colorize.__file__).parent
 # Bottom to top: a file imports only from files before it.
 ORDER = [
     "errors",
+    "progress",
     "config",
     "color",
     "losses",
