@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint format notebooks bench clean
+.PHONY: setup demo test lint format notebooks previews bench clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ lint: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/embed.py
+
+previews: notebooks
+	$(BIN)/python notebooks/previews.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)

@@ -1,4 +1,4 @@
-"""Looks inside the networks: a U-Net without a skip, what D sees, what lambda does."""
+"""Looks inside: colours nobody can know, a U-Net without a skip, what D sees, what lambda does."""
 
 from __future__ import annotations
 
@@ -6,16 +6,36 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from colorize.checkpoint import load_checkpoint, load_generator
+from colorize.checkpoint import load_generator
+from colorize.color import scaled_to_rgb
 from colorize.config import TrainConfig
-from colorize.data import Photos
+from colorize.data import Photos, PhotoSet, to_network
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
 from colorize.generator import Generator
+from colorize.metrics import to_uint8
 from colorize.train import Trainer
+
+_ENOUGH = 1000  # photos to train on for a look
+
+
+def ambiguous(photos: Photos) -> Photos:
+    """The same photos, each once more in its opposite colours: a and b with the other sign.
+
+    Of a photo in grey nobody can then tell which of the two it was.
+    """
+    return replace(photos, train=_with_opposites(photos.train), val=_with_opposites(photos.val))
+
+
+def _with_opposites(photos: PhotoSet) -> PhotoSet:
+    rgb = photos.__getitems__(range(len(photos)))
+    L, ab = to_network(rgb)
+    both = torch.cat((rgb, to_uint8(scaled_to_rgb(L, -ab)))).permute(0, 2, 3, 1)
+    names = photos.names + [f"{name}, opposite" for name in photos.names]
+    return PhotoSet(both.numpy(), np.arange(len(both)), names, photos.colorfulness * 2)
 
 
 @torch.no_grad()
@@ -35,20 +55,6 @@ def without_skip(generator: Generator, skip: int | None, L: Tensor) -> Tensor:
         hook.remove()
 
 
-def load_discriminator(run: Path) -> PatchGAN:
-    """The discriminator of a run, from its checkpoint, ready to look.
-
-    Raises:
-        ColorizeError: the run had no GAN stage, or there is no checkpoint.
-    """
-    parts = load_checkpoint(run / "checkpoints" / "last.pt").get("parts", {})
-    if "discriminator" not in parts:
-        raise ColorizeError(f"{run}: has not trained a discriminator; give it GAN epochs")
-    discriminator = PatchGAN()
-    discriminator.load_state_dict(parts["discriminator"])
-    return discriminator.eval()
-
-
 def field_of_view(discriminator: nn.Module, size: int) -> tuple[int, int, int, int]:
     """Left, top, width and height of what the middle logit sees of a photo of `size`."""
     lab = torch.zeros(1, 3, size, size, requires_grad=True)
@@ -64,11 +70,24 @@ def vary_lambda(
     config: TrainConfig, photos: Photos, run: Path, values: Sequence[float]
 ) -> dict[float, Generator]:
     """One GAN epoch from the pretrained weights of a run, for each weight of L1."""
-    trained = {}
-    for value in values:
-        torch.manual_seed(config.seed)
-        generator = load_generator(run / "pretrained")
-        changed = replace(config, gan_epochs=1, lambda_l1=value)
-        Trainer(changed, photos, generator, PatchGAN()).train_gan()
-        trained[value] = generator.cpu().eval()
-    return trained
+    return {value: _from_pretrained(config, photos, run, value, 1)[0] for value in values}
+
+
+def fresh_discriminator(
+    config: TrainConfig, photos: Photos, run: Path, epochs: int = 3
+) -> nn.Module:
+    """A discriminator that knows no other false colours than those of a run's L1 generator."""
+    unmoved = 1000.0  # a weight of L1 beside which the GAN loss is nothing
+    return _from_pretrained(config, photos, run, unmoved, epochs)[1]
+
+
+def _from_pretrained(
+    config: TrainConfig, photos: Photos, run: Path, lambda_l1: float, epochs: int
+) -> tuple[Generator, nn.Module]:
+    """Train a run's pretrained generator against a new discriminator; both come back on the CPU."""
+    torch.manual_seed(config.seed)
+    generator, discriminator = load_generator(run / "pretrained"), PatchGAN()
+    few = replace(photos, train=replace(photos.train, rows=photos.train.rows[:_ENOUGH]))
+    changed = replace(config, gan_epochs=epochs, lambda_l1=lambda_l1)
+    Trainer(changed, few, generator, discriminator).train_gan()
+    return generator.cpu().eval(), discriminator.cpu().eval()

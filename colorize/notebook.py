@@ -1,31 +1,41 @@
-"""What notebooks need beside the package: training that goes on, live views, Colab's parts."""
+"""What notebooks need beside the package: training that goes on, live views, short errors."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from IPython.display import FileLink, Image, display
+from IPython import get_ipython
+from IPython.display import Image, display
 from torch import Tensor, nn
 
 from colorize.checkpoint import load_checkpoint, load_generator, write_json
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.data import Photos, PhotoSet, to_network
-from colorize.device import IN_COLAB, suit_batch_size
+from colorize.data import Photos, PhotoSet, load_photos, to_network
+from colorize.device import suit_batch_size
+from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError
+from colorize.estimate import STAGES
+from colorize.explain import ambiguous
 from colorize.generator import Generator
 from colorize.predict import Colorizer
 from colorize.run import DEMO, changed_settings, load_config, load_encoder_weights, run_training
-from colorize.sources import builtin_photos
 from colorize.train import Trainer
 from colorize.viz import Figure, grid, jpeg, sample_saver
 
-_DRIVE = Path("/content/drive")
+
+def one_line_errors() -> None:
+    """Let cells show what went wrong for their user in one line, without a traceback."""
+
+    def show(shell: Any, kind: type, error: ColorizeError, *_: Any, **__: Any) -> None:
+        # Not printed: what runs notebooks, papermill for one, looks for an error output.
+        shell._showtraceback(kind, error, [str(error)])
+
+    if shell := get_ipython():
+        shell.set_custom_exc((ColorizeError,), show)
 
 
 def make_config(data: DataConfig, train: TrainConfig) -> RunConfig:
@@ -67,6 +77,27 @@ def open_run(config: RunConfig, out: Path) -> str:
     return f"going on with the run in {out}"
 
 
+def ambiguous_run(out: Path, gan_epochs: int) -> tuple[RunConfig, Photos]:
+    """Train on the built-in photos in their own and in opposite colours, shown as it goes.
+
+    Minutes on a CPU; goes on where it was stopped. A small weight of L1 leaves the choice between
+    the two to the GAN.
+
+    Returns:
+        The settings, and the photos; see `explain.ambiguous`.
+    """
+    train = TrainConfig(batch_size=8, pretrain_epochs=2, gan_epochs=gan_epochs, lambda_l1=20.0)
+    config = make_config(DataConfig("builtin", size=96), train)
+    config = replace(config, train=replace(config.train, repeats=config.train.repeats // 2))
+    photos = ambiguous(load_photos(config.data, config.train.seed))
+    print(open_run(config, out))
+    generator = make_generator(config)
+    view = live_view(out)
+    for stage in STAGES:
+        train_stage(stage, config.train, photos, generator, PatchGAN(), out, view)
+    return config, photos
+
+
 def quick_run(out: Path) -> Path:
     """A finished run on the built-in photos, made now unless it is there: minutes on a CPU."""
     if not (out / "metrics.json").exists():
@@ -102,6 +133,9 @@ def train_stage(
 
     Returns:
         The history, a dict an epoch. `generator` then holds the averaged weights.
+
+    Raises:
+        ColorizeError: the user stopped it. Memory and `out` hold the averaged weights so far.
     """
     checkpoint = out / "checkpoints" / "last.pt"
     if gpus > 1:
@@ -115,7 +149,13 @@ def train_stage(
     callbacks = [sample_saver(out), lambda report: view()]
     resume = checkpoint.exists()
     trainer = Trainer(config, photos, generator, discriminator, out, resume, callbacks)
-    return trainer.pretrain() if stage == "pretrain" else trainer.train_gan()
+    try:
+        return trainer.pretrain() if stage == "pretrain" else trainer.train_gan()
+    except KeyboardInterrupt:
+        raise ColorizeError(
+            f"stopped: what was learnt is in {out / 'generator'}; this cell, run again, goes on "
+            "from the last epoch that was finished"
+        ) from None
 
 
 def live_view(run: Path) -> Callable[[], None]:
@@ -151,10 +191,11 @@ def predictions(rgb: Tensor, weights: dict[str, Path]) -> tuple[Tensor, dict[str
 
     Args:
         rgb: uint8 (n, 3, H, W).
-        weights: name to weights folder.
+        weights: name to weights folder; those of a stage that was left out are passed over.
     """
     L, ab = to_network(rgb)
-    versions = {name: load_generator(folder)(L) for name, folder in weights.items()}
+    there = {name: folder for name, folder in weights.items() if folder.is_dir()}
+    versions = {name: load_generator(folder)(L) for name, folder in there.items()}
     return L, versions | {"truth": ab}
 
 
@@ -175,41 +216,3 @@ def extremes(
         captions = [f"{Path(photos.names[i]).name}: {rows[i][measure]:.1f}" for i in chosen]
         figures.append(grid(*tensors, captions))
     return figures[0], figures[1]
-
-
-def drive_folder(name: str) -> Path:
-    """A folder on the user's Google Drive, which outlives the Colab machine; asks for leave.
-
-    Raises:
-        ColorizeError: this is not Colab.
-    """
-    if not IN_COLAB:
-        raise ColorizeError("Google Drive is within reach in Colab only; set KEEP_ON_DRIVE = False")
-    from google.colab import drive
-
-    drive.mount(str(_DRIVE))
-    return _DRIVE / "MyDrive" / name
-
-
-def choose_photo(path: str) -> Path:
-    """The photo at `path`; without one, ask for an upload in Colab, or take a built-in photo."""
-    if path:
-        return Path(path)
-    if IN_COLAB:
-        from google.colab import files
-
-        uploaded = list(files.upload())
-        if uploaded:
-            return Path(uploaded[0])
-    return builtin_photos()[0]
-
-
-def offer(folder: Path) -> None:
-    """Let the user download a folder, zipped: in Colab at once, elsewhere by a link."""
-    archive = shutil.make_archive(str(folder), "zip", folder)
-    if IN_COLAB:
-        from google.colab import files
-
-        files.download(archive)
-    else:
-        display(FileLink(os.path.relpath(archive)))

@@ -42,6 +42,9 @@ else:
 pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name, package
 if missing := [package for module, package in pairs if not importlib.util.find_spec(module)]:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
+from colorize.notebook import one_line_errors  # noqa: E402
+
+one_line_errors()
 print("colorize from", importlib.util.find_spec("colorize").origin)"""
 
 
@@ -103,6 +106,11 @@ def update(path: Path, files: dict[str, bytes], settings: dict[str, Any]) -> str
         tags = cell["metadata"].get("tags", [])
         if TAG in tags:
             cell["source"] = setup_cell("".join(cell["source"]), files).splitlines(keepends=True)
+    return text_of(notebook)
+
+
+def text_of(notebook: dict[str, Any]) -> str:
+    """A notebook as Jupyter writes it."""
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 

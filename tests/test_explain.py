@@ -3,10 +3,17 @@
 import pytest
 import torch
 
+from colorize.checkpoint import load_generator
 from colorize.config import TrainConfig
+from colorize.data import to_network
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
-from colorize.explain import field_of_view, load_discriminator, vary_lambda, without_skip
+from colorize.explain import (
+    ambiguous,
+    field_of_view,
+    fresh_discriminator,
+    vary_lambda,
+    without_skip,
+)
 from colorize.train import Trainer
 
 
@@ -33,24 +40,34 @@ def run(photos, small_generator, tmp_path):
     config = TrainConfig(batch_size=2, pretrain_epochs=1, gan_epochs=1, precision="fp32")
     trainer = Trainer(config, photos, small_generator, PatchGAN(), tmp_path, progress=False)
     trainer.pretrain()
-    return config, trainer, tmp_path
-
-
-def test_the_discriminator_of_a_run_can_be_had(run):
-    _, trainer, folder = run
-    with pytest.raises(ColorizeError, match="has not trained a discriminator"):
-        load_discriminator(folder)
-    trainer.train_gan()
-    loaded = load_discriminator(folder)
-    for own, kept in zip(loaded.parameters(), trainer.discriminator.parameters(), strict=True):
-        assert torch.equal(own, kept)
+    return config, tmp_path
 
 
 def test_lambda_decides_how_far_the_gan_pulls(run, photos):
-    config, _, folder = run
+    config, folder = run
     trained = vary_lambda(config, photos, folder, (0.1, 1000.0))
     L = torch.rand(1, 1, 32, 32) - 0.5
     with torch.no_grad():
         few, many = (network(L) for network in trained.values())
     assert list(trained) == [0.1, 1000.0]
     assert not torch.allclose(few, many)
+
+
+def test_a_fresh_discriminator_tells_the_truth_from_l1(run, photos):
+    config, folder = run
+    discriminator = fresh_discriminator(config, photos, folder, epochs=10)
+    L, ab = to_network(photos.train.middle(range(6), 32))
+    with torch.no_grad():
+        predicted = load_generator(folder / "pretrained")(L)
+        true, false = (discriminator(torch.cat((L, x), 1)).mean() for x in (ab, predicted))
+    assert true > false + 0.5
+
+
+def test_opposite_colours_have_the_same_lightness(photos):
+    both = ambiguous(photos)
+    assert (len(both.train), len(both.val)) == (12, 4)
+    L, ab = to_network(both.train.__getitems__(range(12)))
+    assert (L[:6] - L[6:]).abs().max() < 0.02
+    # Where both are inside sRGB they cancel out; the rest is nearer to grey in the opposite.
+    assert (ab[:6] + ab[6:]).abs().median() < 0.02
+    assert torch.equal(both.train[0], photos.train[0])

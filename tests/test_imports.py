@@ -38,6 +38,7 @@ ORDER = [
     "explain",
     "viz",
     "run",
+    "colab",
     "notebook",
     "arguments",
     "cli",

@@ -1,15 +1,14 @@
-"""What notebooks lean on: runs that go on, views in place, Colab's parts."""
+"""What notebooks lean on: runs that go on, views in place, short errors."""
 
 import os
 import subprocess
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_WIDTHS, write_photos
+from conftest import SMALL_WIDTHS
 
 from colorize import notebook
 from colorize.config import DataConfig, RunConfig, TrainConfig
@@ -97,36 +96,6 @@ def test_the_view_is_one_and_the_same_for_all_epochs(photos, tmp_path, monkeypat
     assert len(shown) == 4
 
 
-def test_the_own_photo_is_given_uploaded_or_built_in(monkeypatch, tmp_path):
-    assert notebook.choose_photo("a.png") == Path("a.png")
-    assert notebook.choose_photo("").is_file()
-    (path,) = write_photos(tmp_path, 1)
-    colab = types.SimpleNamespace(upload=lambda: {str(path): b""})
-    monkeypatch.setattr(notebook, "IN_COLAB", True)
-    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
-    module = types.ModuleType("google.colab")
-    module.files = colab
-    monkeypatch.setitem(sys.modules, "google.colab", module)
-    assert notebook.choose_photo("") == path
-    colab.upload = dict  # cancelled
-    assert notebook.choose_photo("").is_file()
-
-
-def test_drive_is_for_colab_alone():
-    with pytest.raises(ColorizeError, match="in Colab only"):
-        notebook.drive_folder("runs")
-
-
-def test_weights_are_offered_zipped(tmp_path, monkeypatch):
-    (tmp_path / "generator").mkdir()
-    (tmp_path / "generator" / "config.json").write_text("{}")
-    links = []
-    monkeypatch.setattr(notebook, "display", links.append)
-    notebook.offer(tmp_path / "generator")
-    assert (tmp_path / "generator.zip").is_file()
-    assert len(links) == 1
-
-
 TWO_PROCESSES = """
 import os
 import subprocess
@@ -178,3 +147,37 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
     assert (done.stderr.count(" 0/2 "), done.stderr.count(" 0/4 ")) == (2, 0)
     names = sorted(path.name for path in (out / "samples").iterdir())
     assert names == ["gan-001.png", "pretrain-001.png"]
+
+
+def test_a_stop_is_one_line_and_keeps_what_was_learnt(photos, tmp_path):
+    def view():
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(ColorizeError, match=r"stopped.*goes on"):
+        fit(CONFIG, photos, out, ["pretrain"], view)
+    kept = notebook.load_generator(out / "generator")
+    # The stage was not finished, yet the cells below it work.
+    generator, history = fit(CONFIG, photos, out, ["gan"])
+    assert [row["stage"] for row in history] == ["pretrain", "gan"]
+    rgb = photos.val.middle([0, 1], 32)
+    versions = {"L1": out / "pretrained", "L1 + GAN": out / "generator"}
+    _, shown = notebook.predictions(rgb, versions)
+    assert list(shown) == ["L1 + GAN", "truth"]
+    assert kept.working_size == generator.working_size
+
+
+def test_errors_for_the_user_are_one_line(capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    try:
+        notebook.one_line_errors()
+        shell.push({"ColorizeError": ColorizeError})
+        result = shell.run_cell("raise ColorizeError('a smaller batch')")
+        assert isinstance(result.error_in_exec, ColorizeError)
+        assert capsys.readouterr().out == "a smaller batch\n"
+        shell.run_cell("1 / 0")
+        assert "Traceback" in capsys.readouterr().out
+    finally:
+        InteractiveShell.clear_instance()

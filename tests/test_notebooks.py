@@ -1,7 +1,10 @@
 """The notebooks: house rules, the package they carry, and runs as their users run them."""
 
+import base64
 import importlib.util
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +16,7 @@ import numpy as np
 import papermill
 import pytest
 from conftest import scene
+from packaging.requirements import Requirement
 from PIL import Image
 
 PROJECT = Path(__file__).parent.parent
@@ -134,29 +138,62 @@ def test_the_setup_cell_finds_or_unpacks_the_package(tmp_path, around):
     assert PROJECT not in found.parents
 
 
-def pictures(path):
-    """Pictures that a run notebook shows."""
-    import base64
-    import io
+def test_all_that_is_needed_is_in_colab():
+    def read(name):
+        lines = (PROJECT / name).read_text().splitlines()
+        return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
+    pins = {pin.name: pin.specifier for pin in read("requirements-colab.txt")}
+    needed = read("requirements.txt")
+    for one in needed:
+        version = str(pins[one.name]).removeprefix("==")
+        assert version in one.specifier, f"Colab has {one.name} {version}"
+    listed = re.findall(r'NEEDED \+?= "(.*)"', source(cells(BY_NAME["colorize"])[0]))
+    packages = {name.split("=")[-1] for name in " ".join(listed).split()}
+    assert packages == {one.name for one in needed}
+
+
+def pictures(path):
+    """Pictures that a notebook shows."""
     for cell in cells(path):
         for output in cell["outputs"]:
-            if "image/png" in output.get("data", {}):
-                data = output["data"]["image/png"]
-                data = data if isinstance(data, str) else "".join(data)
-                yield Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+            for kind in ("image/png", "image/jpeg"):
+                if data := output.get("data", {}).get(kind):
+                    yield Image.open(io.BytesIO(base64.b64decode("".join(data)))).convert("RGB")
 
 
-def run(name, tmp_path, **parameters):
-    out = tmp_path / f"{name}.ipynb"
-    papermill.execute_notebook(
-        BY_NAME[name], out, parameters, cwd=tmp_path, kernel_name="python3", progress_bar=False
-    )
-    shown = list(pictures(out))
+def check(shown):
+    """Pictures that can be seen, and have colours."""
     for picture in shown:
         pixels = np.asarray(picture).astype(int)
         assert min(picture.size) > 150
         assert np.ptp(pixels, axis=-1).max() > 40, "a grey picture"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_preview_shows_pictures_without_a_run(path):
+    kept = list(pictures(path))
+    assert kept
+    check(kept)
+    assert len(kept) == sum("keep_output" in tags(cell) for cell in cells(path))
+
+
+def run(name, folder, kernel="python3", **parameters):
+    """Run a notebook in a folder as papermill does, and look at what it shows."""
+    out = folder / f"{name}.ipynb"
+    papermill.execute_notebook(
+        BY_NAME[name], out, parameters, cwd=folder, kernel_name=kernel, progress_bar=False
+    )
+    for cell in cells(out):
+        outputs = cell["outputs"]
+        texts = [output for output in outputs if output["output_type"] == "stream"]
+        assert not [text for text in texts if text["name"] == "stderr"]
+        # One line for all its bars, two pictures in place, few words.
+        assert len(outputs) <= 4
+        assert sum(len("".join(text["text"]).splitlines()) for text in texts) < 12
+        assert not [o for o in outputs if "widget" in str(list(o.get("data", {})))]
+    shown = list(pictures(out))
+    check(shown)
     return out, shown
 
 
@@ -186,7 +223,12 @@ def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
     assert len(shown) == 7  # those of the first time, from the run folder
 
 
-def test_how_it_works_runs_to_the_end(finished, tmp_path):
+def test_how_it_works_runs_to_the_end(tmp_path):
+    _, shown = run("how_it_works", tmp_path, GAN_EPOCHS=1)
+    assert len(shown) == 8  # channels, curves and grid, two versions, histograms, skips, D, lambda
+
+
+def test_how_it_works_takes_a_run_of_ones_own(finished, tmp_path):
     folder = finished[0]
     _, shown = run("how_it_works", tmp_path, RUN=str(folder / "runs" / "colorize"))
     assert len(shown) == 6
@@ -202,3 +244,44 @@ def test_evaluate_runs_to_the_end(finished, tmp_path):
     assert (tmp_path / "runs" / "evaluate" / "measures.csv").read_text().count("\n") == 8
     with Image.open(tmp_path / "runs" / "evaluate" / "coloured" / "scene.png") as colored:
         assert colored.size == (300, 200)
+
+
+def test_a_mistake_stops_the_run_with_one_line(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="nowhere"):
+        run("evaluate", tmp_path, WEIGHTS="nowhere")
+    outputs = [output for cell in cells(tmp_path / "evaluate.ipynb") for output in cell["outputs"]]
+    (error,) = [output for output in outputs if output["output_type"] == "error"]
+    assert error["ename"] == "ColorizeError"
+    assert len(error["traceback"]) == 1
+
+
+@pytest.mark.skipif("COLAB_PYTHON" not in os.environ, reason="README.md says how to run it")
+@pytest.mark.parametrize("name", BY_NAME)
+def test_uploading_the_notebook_alone_is_enough(name, tmp_path, monkeypatch):
+    """In a Python with what Colab has and without colorize, in a folder with nothing else."""
+    python = os.environ["COLAB_PYTHON"]
+
+    def installed():
+        command = [python, "-m", "pip", "freeze"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    before = installed()
+    assert "colorize" not in before
+    kernel = tmp_path / "jupyter" / "kernels" / "colab"
+    kernel.mkdir(parents=True)
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "colab", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    parameters = {
+        "colorize": {"DATA": "builtin", "SIZE": 64, "PRETRAIN_EPOCHS": 1, "GAN_EPOCHS": 1},
+        "how_it_works": {"GAN_EPOCHS": 1},
+        "evaluate": {"SIZE": 64},
+    }
+    out, _ = run(name, folder, "colab", **parameters[name])
+    printed = "".join(cells(out)[0]["outputs"][0]["text"])
+    assert str(PROJECT) not in printed
+    assert "colorize from" in printed
+    assert installed() == before
