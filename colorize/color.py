@@ -125,7 +125,8 @@ def _linear(rgb: Tensor) -> Tensor:
     if rgb.dtype == torch.uint8:
         # 256 values only: a table is far cheaper than a power per pixel.
         table = _linear(torch.arange(256, device=rgb.device, dtype=torch.float32) / 255.0)
-        return table.take(rgb.long())
+        # Not `take`, which Apple's GPUs may lack.
+        return table.index_select(0, rgb.flatten().int()).view(rgb.shape)
     rgb = rgb if rgb.dtype == torch.float64 else rgb.float()
     curve = ((rgb.clamp(min=_TOE_GAMMA) + 0.055) / 1.055) ** 2.4
     return curve - _TOE + rgb.clamp(max=_TOE_GAMMA) / _TOE_SLOPE

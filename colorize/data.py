@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -106,9 +107,7 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
     Raises:
         ColorizeError: nothing found, nothing readable, or nothing in colour.
     """
-    paths = source_paths(config.source)
-    if config.max_photos is not None:
-        paths = {name: paths[name] for name in _ranked(paths, seed)[: config.max_photos]}
+    paths = _choose(source_paths(config.source), config.max_photos, seed)
     train_names, val_names = split(list(paths), config.val_fraction, seed)
     spare = round(config.size * (1 + config.crop_margin))
     unreadable: dict[str, str] = {}
@@ -129,13 +128,17 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
     return photos
 
 
-def load_photo_set(folder: str, size: int, cache: str | None = None) -> tuple[PhotoSet, list[str]]:
+def load_photo_set(
+    folder: str, size: int, cache: str | None = None, max_photos: int | None = None
+) -> tuple[PhotoSet, list[str]]:
     """All readable photos of a folder, to measure on, and a line for each unreadable one.
+
+    With `max_photos` a choice of so many, always the same.
 
     Raises:
         ColorizeError: no such folder, or no photo in it that can be read.
     """
-    paths = source_paths(folder)
+    paths = _choose(source_paths(folder), max_photos, seed=0)
     files = decode_once(list(paths.values()), size, cache)
     kept = [row for row in range(len(paths)) if row not in files.unreadable]
     if not kept:
@@ -209,6 +212,11 @@ def spread(count: int, most: int) -> list[int]:
 def _photo_set(files: Decoded, rows: list[int], names: list[str]) -> PhotoSet:
     colors = [files.colorfulness[row] for row in rows]
     return PhotoSet(files.array, np.array(rows, int), [names[row] for row in rows], colors)
+
+
+def _choose(paths: dict[str, Path], most: int | None, seed: int) -> dict[str, Path]:
+    """A seeded choice of photos; all of them for None."""
+    return {name: paths[name] for name in _ranked(paths, seed)[:most]} if most else paths
 
 
 def _ranked(names: Iterable[str], seed: int) -> list[str]:

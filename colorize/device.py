@@ -25,16 +25,20 @@ def describe_device() -> str:
     # other could then be forked from it to use them.
     if count := torch.cuda.device_count():
         if count > 1:
-            return f"{count} GPUs; set GPUS = {count} above to train on all of them"
+            return f"{count} GPUs; set GPUS = {count} to train on all of them"
         return f"a GPU: {torch.cuda.get_device_name()}"
     if torch.backends.mps.is_available():
         return "the GPU of this Mac"
-    advice = "in Colab: Runtime, Change runtime type, T4 GPU, and run all again" if IN_COLAB else ""
+    where = "in Colab: Runtime, Change runtime type, T4 GPU" if IN_COLAB else "take another machine"
     return (
-        f"no GPU, {os.cpu_count()} CPU cores. Training on COCO would take many hours here. "
-        f'{advice or "Take a machine with a GPU"}; or set DATA = "builtin" above for the quick '
-        "run, minutes on any machine."
+        f"no GPU, {os.cpu_count()} CPU cores. Training on COCO would take many hours here, so "
+        f'DATA = "auto" means the built-in photos: minutes. For a GPU, {where}.'
     )
+
+
+def has_gpu() -> bool:
+    """Whether training on many photos is worth trying."""
+    return torch.cuda.device_count() > 0 or torch.backends.mps.is_available()
 
 
 def suit_batch_size(size: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from colorize.color import scaled_to_rgb
 from colorize.data import PhotoSet, to_network
 from colorize.metrics import ab_l1, ciede2000, colorfulness, psnr, ssim, to_uint8
+from colorize.progress import bar
 
 
 def measure(
@@ -56,7 +57,8 @@ def measure_each(
 ) -> list[dict[str, float]]:
     """The measures of each photo, in the order of the set; see `measure`."""
     rows: list[dict[str, float]] = []
-    for first in range(0, len(photos), batch_size):
+    starts = range(0, len(photos), batch_size)
+    for first in bar(starts, "measuring", unit="batch", show=full):  # without, it takes a moment
         rgb = photos.__getitems__(range(first, min(first + batch_size, len(photos)))).to(device)
         rows += measure_batch(predict, rgb, full)
     return rows

@@ -41,7 +41,7 @@ def load_config(out: Path) -> RunConfig:
     """The settings that a run folder was started with."""
     path = out / "config.json"
     if not path.is_file():
-        raise ColorizeError(f"{path}: nothing to resume here; leave out --resume to start a run")
+        raise ColorizeError(f"{path}: no run here; give the folder of one, or start it anew")
     try:
         return RunConfig.from_dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
@@ -210,11 +210,15 @@ def _check_out(source: str, out: Path, resume: bool) -> None:
     # A run that stopped before its first checkpoint left left_out.json, and may start again.
     if out.is_dir() and any(out.iterdir()) and not (out / "left_out.json").exists():
         raise ColorizeError(f"{out}: holds other files; give a new folder for the run")
-    folder = Path(source).resolve()
-    if source not in ("coco", "builtin") and (folder in out.resolve().parents):
+    check_apart(source, out)
+
+
+def check_apart(source: str, out: Path) -> None:
+    """Refuse a run folder among the photos."""
+    if source not in ("coco", "builtin") and Path(source).resolve() in out.resolve().parents:
         raise ColorizeError(
             f"{out}: lies inside {source}, and pictures of the run would become photos to train "
-            "on; give an --out elsewhere"
+            "on; give a folder elsewhere"
         )
 
 

@@ -49,7 +49,7 @@ def coco_folder() -> Path:
     except Exception as error:  # fastai raises bare Exceptions beside the network's own
         raise ColorizeError(
             f"the COCO sample cannot be downloaded from {URLs.COCO_SAMPLE} "
-            f"({first_line(error)}); check the network, or give a folder by --data FOLDER"
+            f"({first_line(error)}); check the network, or give a folder of photos"
         ) from error
 
 

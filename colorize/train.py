@@ -76,6 +76,11 @@ class Trainer:
             # between its looks at true and at false colours, while both still need them.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
+        processes = self.saved.get("processes", self.accelerator.num_processes)
+        if processes != self.accelerator.num_processes:  # the schedules count steps
+            raise ColorizeError(
+                f"{out}: was trained by {processes} processes (GPUS); go on with as many"
+            )
         device = self.accelerator.device
         self.generator = generator.to(device, memory_format=torch.channels_last)
         self.discriminator = discriminator
@@ -198,6 +203,7 @@ class Trainer:
                 "stage": stage.name,
                 "epoch": epoch,
                 "precision": self.precision,
+                "processes": self.accelerator.num_processes,
                 "photos": self.photos.fingerprint(),
                 "history": self.history,
                 "parts": {name: part.state_dict() for name, part in self._parts(stage).items()},

@@ -19,7 +19,7 @@ from torch import Tensor
 from colorize.checkpoint import write_whole
 from colorize.color import AB_SCALE, L_SCALE, lightness_to_grey, rgb_to_lab, scaled_to_rgb
 from colorize.epoch import EpochReport
-from colorize.errors import printable
+from colorize.errors import ColorizeError, printable
 
 _A_COLORS = LinearSegmentedColormap.from_list("a", ["#00a070", "#777777", "#e0108a"])
 _B_COLORS = LinearSegmentedColormap.from_list("b", ["#1060ff", "#777777", "#f0c000"])
@@ -57,6 +57,8 @@ def compare(
     Args:
         versions: name to scaled ab (n, 2, H, W), on the CPU.
     """
+    if not len(L):
+        raise ColorizeError("no photos to show; were any held out?")
     grey = lightness_to_grey((L + 1) * L_SCALE).expand(-1, 3, -1, -1)
     pictures = {"grey": grey} | {name: scaled_to_rgb(L, ab) for name, ab in versions.items()}
     rows = math.ceil(len(L) / per_row)
@@ -204,7 +206,7 @@ def patch_map(
         left, top, width, height = field
         frame = Rectangle((left, top), width, height, fill=False, color="white", linewidth=2)
         axes[0, 0].add_patch(frame)
-    figure.colorbar(heat, ax=axes[1, :], label="how true D takes it for")
+    figure.colorbar(heat, ax=axes[1, :], label="probability of true, says D")
     return figure
 
 
@@ -215,7 +217,7 @@ def before_after(before: Image, after: Image, width: float = 12.0) -> Figure:
     for axes, image, title in zip(
         figure.subplots(1, 2), (before, after), ("before", "after"), strict=True
     ):
-        axes.imshow(image.convert("RGB"))
+        axes.imshow(image.convert("RGB").reduce(max(1, image.width // 1000)))
         axes.set_title(title, fontsize=10)
         axes.set_axis_off()
     return figure

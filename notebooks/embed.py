@@ -42,7 +42,7 @@ else:
 pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name, package
 if missing := [package for module, package in pairs if not importlib.util.find_spec(module)]:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
-from colorize.notebook import one_line_errors  # noqa: E402
+from colorize.views import one_line_errors  # noqa: E402
 
 one_line_errors()
 print("colorize from", importlib.util.find_spec("colorize").origin)"""

@@ -148,7 +148,7 @@ def test_resume_keeps_the_settings(run, capsys):
         ("train --out {tmp}/r --data {tmp}/nowhere", "nowhere: no such folder"),
         ("train --out {tmp}/r --data {tmp}/empty", "no photos in this folder"),
         ("train --out {tmp}/r --data {tmp}/broken", "nothing to train on"),
-        ("train --out {tmp}/r --resume", "nothing to resume"),
+        ("train --out {tmp}/r --resume", "no run here"),
         ("train --out {tmp}/r --pretrain-epochs 0 --gan-epochs 0", "nothing to train"),
         ("train --out {tmp}/file --data builtin --size 32 --encoder-weights none", "is a file"),
         ("train --out {tmp}/broken --data builtin", "holds other files"),

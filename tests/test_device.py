@@ -30,7 +30,7 @@ def gpus(monkeypatch, count, gigabytes):
 
 
 def test_without_a_gpu_it_says_how_to_get_one(no_gpu, monkeypatch):
-    assert 'DATA = "builtin"' in device.describe_device()
+    assert 'DATA = "auto" means the built-in' in device.describe_device()
     assert "Change runtime type" not in device.describe_device()
     monkeypatch.setattr(device, "IN_COLAB", True)
     assert "Change runtime type" in device.describe_device()

@@ -39,6 +39,7 @@ ORDER = [
     "viz",
     "run",
     "colab",
+    "views",
     "notebook",
     "arguments",
     "cli",

@@ -37,7 +37,7 @@ def source(cell):
 
 
 @pytest.fixture
-def embed(monkeypatch):
+def embed():
     spec = importlib.util.spec_from_file_location("embed", PROJECT / "notebooks" / "embed.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -88,7 +88,7 @@ def test_every_notebook_carries_the_package_of_today(embed):
     assert done.returncode == 0
 
 
-def test_a_change_of_the_package_is_noticed_and_written(embed, tmp_path, monkeypatch):
+def test_a_change_of_the_package_is_noticed_and_written(embed, tmp_path):
     for folder in ("colorize", "notebooks"):
         shutil.copytree(PROJECT / folder, tmp_path / folder)
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
@@ -133,7 +133,7 @@ def test_the_setup_cell_finds_or_unpacks_the_package(tmp_path, around):
     )
     assert done.returncode == 0, done.stderr
     found = Path(done.stdout.split()[-1])
-    assert found.is_file() or not around
+    assert found.is_file()
     assert (tmp_path in found.parents) == around
     assert PROJECT not in found.parents
 
@@ -189,7 +189,7 @@ def run(name, folder, kernel="python3", **parameters):
         texts = [output for output in outputs if output["output_type"] == "stream"]
         assert not [text for text in texts if text["name"] == "stderr"]
         # One line for all its bars, two pictures in place, few words.
-        assert len(outputs) <= 4
+        assert len(outputs) <= 5
         assert sum(len("".join(text["text"]).splitlines()) for text in texts) < 12
         assert not [o for o in outputs if "widget" in str(list(o.get("data", {})))]
     shown = list(pictures(out))
@@ -207,7 +207,9 @@ def finished(tmp_path_factory):
 
 def test_the_main_notebook_runs_to_the_end(finished):
     folder, _, shown, _ = finished
-    assert len(shown) == 7  # channels, curves and grid of both stages, comparison, own photo
+    assert len(shown) == 8  # channels, curves and grid of both stages, two comparisons, own photo
+    metrics = json.loads((folder / "runs" / "colorize" / "metrics.json").read_text())
+    assert metrics["generator"]["colorfulness"] > 5
     assert (folder / "runs" / "colorize" / "generator.zip").is_file()
     with Image.open(folder / "runs" / "colorize" / "coloured.png") as colored:
         assert colored.size == (512, 512)
@@ -220,7 +222,7 @@ def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
     before = weights.read_bytes()
     _, shown = run("colorize", folder, **parameters)
     assert weights.read_bytes() == before
-    assert len(shown) == 7  # those of the first time, from the run folder
+    assert len(shown) == 8  # those of the first time, from the run folder
 
 
 def test_how_it_works_runs_to_the_end(tmp_path):
@@ -242,7 +244,7 @@ def test_evaluate_runs_to_the_end(finished, tmp_path):
     _, shown = run("evaluate", tmp_path, WEIGHTS=weights, SIZE=64, FOLDER="own")
     assert len(shown) == 4
     assert (tmp_path / "runs" / "evaluate" / "measures.csv").read_text().count("\n") == 8
-    with Image.open(tmp_path / "runs" / "evaluate" / "coloured" / "scene.png") as colored:
+    with Image.open(tmp_path / "runs" / "evaluate" / "coloured" / "own" / "scene.png") as colored:
         assert colored.size == (300, 200)
 
 

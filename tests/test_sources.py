@@ -50,6 +50,6 @@ def test_coco_without_network_is_one_line(fastai_home, monkeypatch):
     from fastai.data.external import URLs
 
     monkeypatch.setattr(URLs, "COCO_SAMPLE", "http://127.0.0.1:9/coco_sample.tgz")
-    with pytest.raises(ColorizeError, match="--data FOLDER") as error:
+    with pytest.raises(ColorizeError, match="a folder of photos") as error:
         coco_folder()
     assert "\n" not in str(error.value)

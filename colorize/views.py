@@ -1,0 +1,112 @@
+"""What notebook cells show: live views, pictures, versions of colours, short errors."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from IPython import get_ipython
+from IPython.display import Image, display
+from PIL import ImageOps
+from torch import Tensor
+
+from colorize.checkpoint import load_generator
+from colorize.color import lightness, lightness_to_grey
+from colorize.data import PhotoSet, to_network
+from colorize.errors import ColorizeError
+from colorize.metrics import to_uint8
+from colorize.photo import to_rgb
+from colorize.predict import Colorizer
+from colorize.viz import Figure, grid, jpeg
+
+
+def one_line_errors() -> None:
+    """Let cells show what went wrong for their user in one line, without a traceback."""
+
+    def show(shell: Any, kind: type, error: ColorizeError, *_: Any, **__: Any) -> None:
+        # Not printed: what runs notebooks, papermill for one, looks for an error output.
+        shell._showtraceback(kind, error, [str(error)])
+
+    if shell := get_ipython():
+        shell.set_custom_exc((ColorizeError,), show)
+
+
+def live_view(run: Path) -> Callable[[], None]:
+    """Show the curves and the latest grid of a run folder under a cell; gives what renews them.
+
+    They are the pictures that `train_stage` writes; what an earlier session left in the folder is
+    shown at once.
+    """
+    views: dict[str, Any] = {}
+
+    def renew() -> None:
+        samples = sorted((run / "samples").glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
+        for name, file in (("curves", run / "curves.png"), ("samples", (samples or [run])[-1])):
+            if not file.is_file():
+                continue
+            if name in views:
+                views[name].update(Image(file))
+            else:
+                views[name] = display(Image(file), display_id=True)
+
+    renew()
+    return renew
+
+
+def picture(figure: Figure, dpi: int = 100) -> Image:
+    """A figure as a cell shows it: sharp, and small enough for a notebook to be kept."""
+    return Image(jpeg(figure, dpi), format="jpeg")
+
+
+def in_grey(photo: PIL.Image.Image) -> PIL.Image.Image:
+    """The lightness of a PIL image of any mode, upright, as a grey of the same lightness."""
+    rgb = np.array(to_rgb(ImageOps.exif_transpose(photo)))
+    L = lightness(torch.from_numpy(rgb).permute(2, 0, 1)[None])
+    return PIL.Image.fromarray(to_uint8(lightness_to_grey(L))[0, 0].numpy())
+
+
+def stage_weights(run: Path) -> dict[str, Path]:
+    """Weights folders of the stages that a run went through, by name, for `predictions`."""
+    weights = {"L1": run / "pretrained"} if (run / "pretrained").is_dir() else {}
+    if (run / "history.csv").is_file():
+        with open(run / "history.csv", newline="") as file:
+            if any(row["stage"] == "gan" for row in csv.DictReader(file)):
+                weights["L1 + GAN"] = run / "generator"
+    return weights or {"L1": run / "generator"}  # stopped before the first stage was done
+
+
+@torch.no_grad()
+def predictions(rgb: Tensor, weights: dict[str, Path]) -> tuple[Tensor, dict[str, Tensor]]:
+    """L of photos, and their ab by several generators and in truth, for `viz.compare`.
+
+    Args:
+        rgb: uint8 (n, 3, H, W).
+        weights: name to weights folder.
+    """
+    L, ab = to_network(rgb)
+    versions = {name: load_generator(folder)(L) for name, folder in weights.items()}
+    return L, versions | {"truth": ab}
+
+
+def extremes(
+    rows: Sequence[dict[str, float]],
+    photos: PhotoSet,
+    colorizer: Colorizer,
+    measure: str,
+    count: int,
+) -> tuple[Figure, Figure]:
+    """Grids of the photos with the least and with the most of a measure."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i][measure])
+    figures = []
+    for chosen in (order[:count], order[::-1][:count]):
+        L, ab = to_network(photos.__getitems__(chosen).to(colorizer.device))
+        with torch.no_grad():
+            tensors = (L.cpu(), colorizer.generator(L).cpu(), ab.cpu())
+        captions = [f"{Path(photos.names[i]).name}: {rows[i][measure]:.1f}" for i in chosen]
+        figures.append(grid(*tensors, captions))
+    return figures[0], figures[1]

@@ -1,0 +1,86 @@
+"""What cells show: one view for all epochs, versions by stage, short errors."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import scene
+from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
+
+from colorize import views
+from colorize.checkpoint import save_weights, write_history
+from colorize.color import rgb_to_lab
+from colorize.errors import ColorizeError
+
+
+def test_the_view_is_one_and_the_same_for_all_epochs(tmp_path, monkeypatch):
+    shown, updated = [], []
+
+    class Handle:
+        def update(self, image):
+            updated.append(image.data)
+
+    def display(image, display_id):
+        shown.append(image)
+        return Handle()
+
+    monkeypatch.setattr(views, "display", display)
+    renew = views.live_view(tmp_path)
+    assert not shown  # nothing is there yet
+    (tmp_path / "samples").mkdir()
+    for epoch in (1, 2):
+        Image.new("RGB", (8, 8 + epoch)).save(tmp_path / "curves.png")
+        Image.new("RGB", (9, 9)).save(tmp_path / "samples" / f"gan-{epoch:03d}.png")
+        renew()
+    assert (len(shown), len(updated)) == (2, 2)
+    assert updated[0] == (tmp_path / "curves.png").read_bytes()
+    views.live_view(tmp_path)  # later, with what is on the disk
+    assert len(shown) == 4
+
+
+def test_versions_are_named_by_the_stages_that_were_run(tmp_path, photos, small_generator):
+    save_weights(small_generator, tmp_path / "generator")
+    write_history(tmp_path / "history.csv", [{"stage": "pretrain", "epoch": 1}])
+    assert views.stage_weights(tmp_path) == {"L1": tmp_path / "generator"}
+    save_weights(small_generator, tmp_path / "pretrained")
+    assert views.stage_weights(tmp_path) == {"L1": tmp_path / "pretrained"}
+    write_history(tmp_path / "history.csv", [{"stage": stage} for stage in ("pretrain", "gan")])
+    weights = views.stage_weights(tmp_path)
+    assert weights == {"L1": tmp_path / "pretrained", "L1 + GAN": tmp_path / "generator"}
+    L, versions = views.predictions(photos.val.middle([0, 1], 32), weights)
+    assert L.shape == (2, 1, 32, 32)
+    assert list(versions) == ["L1", "L1 + GAN", "truth"]
+    assert {tuple(ab.shape) for ab in versions.values()} == {(2, 2, 32, 32)}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
+def test_a_photo_in_grey_has_the_same_lightness(mode):
+    photo = Image.fromarray(scene(0, 60, 40))
+    if mode == "I;16":
+        photo = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    else:
+        photo = photo.convert(mode)
+    grey = views.in_grey(photo)
+    assert (grey.mode, grey.size) == ("L", (60, 40))
+    wanted = Image.fromarray(scene(0, 60, 40))
+    wanted = wanted.convert("L") if mode == "I;16" else photo
+
+    def lightness(image):
+        rgb = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+        return rgb_to_lab(rgb)[:, 0]
+
+    assert (lightness(grey) - lightness(wanted)).abs().max() < 0.5
+
+
+def test_errors_for_the_user_are_one_line(capsys):
+    shell = InteractiveShell.instance()
+    try:
+        views.one_line_errors()
+        shell.push({"ColorizeError": ColorizeError})
+        result = shell.run_cell("raise ColorizeError('a smaller batch')")
+        assert isinstance(result.error_in_exec, ColorizeError)
+        assert capsys.readouterr().out == "a smaller batch\n"
+        shell.run_cell("1 / 0")
+        assert "Traceback" in capsys.readouterr().out
+    finally:
+        InteractiveShell.clear_instance()
