@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -24,12 +25,13 @@ def photos_per_second(
     batches: int = 8,
 ) -> float:
     """The speed of one stage, loader included; the networks given stay as they are."""
-    few = replace(photos.train, rows=photos.train.rows[: batches * config.batch_size])
+    shown = batches * config.batch_size
+    few = replace(photos.train, rows=photos.train.rows[:shown])
     nothing = replace(photos.val, rows=photos.val.rows[:0])
     # Two epochs, as the first pays for what a device sets up once.
     epochs = {"pretrain_epochs": 0, "gan_epochs": 0, f"{stage}_epochs": 2}
     trainer = Trainer(
-        replace(config, repeats=1, **epochs),
+        replace(config, repeats=math.ceil(shown / len(few)), **epochs),
         replace(photos, train=few, val=nothing),
         deepcopy(generator),
         deepcopy(discriminator),
