@@ -37,6 +37,8 @@ for folder in (pathlib.Path.cwd(), pathlib.Path.cwd().parent):
         break
 else:
     if not (importlib.util.find_spec("colorize") and importlib.util.find_spec("colorize.notebook")):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "colorize"]:
+            del sys.modules[name]  # another package of that name
         sys.path.insert(0, tempfile.mkdtemp(prefix="colorize-"))  # the copy above
         zipfile.ZipFile(io.BytesIO(base64.b85decode(CARRIED))).extractall(sys.path[0])
 pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name, package

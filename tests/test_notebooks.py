@@ -112,17 +112,21 @@ def test_the_badge_takes_its_address_from_the_project(embed):
     assert sum("colab-badge" in x for x in text) == 1
 
 
-@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("around", ["nothing", "a checkout", "another package of the name"])
 def test_the_setup_cell_finds_or_unpacks_the_package(tmp_path, around):
-    """In a Python that knows of no colorize, with and without a checkout around."""
-    if around:
-        shutil.copytree(PROJECT / "colorize", tmp_path / "colorize")
+    """In a Python that knows of no colorize."""
     (tmp_path / "notebooks").mkdir()
+    if around == "a checkout":
+        shutil.copytree(PROJECT / "colorize", tmp_path / "colorize")
+    elif around == "another package of the name":
+        (tmp_path / "notebooks" / "colorize").mkdir()
+        (tmp_path / "notebooks" / "colorize" / "__init__.py").write_text("")
     hide = (
         "import sys\n"
         f"sys.path = [p for p in sys.path if p not in ('', {str(PROJECT)!r})]\n"
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
     )
+    hide += f"sys.path.append({str(tmp_path / 'notebooks')!r})\n"
     code = hide + source(cells(BY_NAME["colorize"])[0]) + "\nimport colorize.run"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code],
@@ -134,7 +138,7 @@ def test_the_setup_cell_finds_or_unpacks_the_package(tmp_path, around):
     assert done.returncode == 0, done.stderr
     found = Path(done.stdout.split()[-1])
     assert found.is_file()
-    assert (tmp_path in found.parents) == around
+    assert (tmp_path in found.parents) == (around == "a checkout")
     assert PROJECT not in found.parents
 
 
