@@ -140,6 +140,10 @@ def size(text: str) -> int:
     return _number(text, int, 32, 8192, "a size in pixels, a whole number from 32 to 8192")
 
 
+def strength(text: str) -> float:
+    return _number(text, float, 0.0, 10.0, "a number from 0 to 10")
+
+
 def _positive(text: str) -> int:
     return _number(text, int, 1, 10**9, "a whole number above 0")
 

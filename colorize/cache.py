@@ -20,7 +20,7 @@ from colorize.metrics import colorfulness
 from colorize.photo import fit_square, open_rgb
 from colorize.progress import bar
 
-_FORMAT = 2  # raise it when the way photos are prepared changes
+_FORMAT = 3  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 # Nothing here imports torch before a command runs: --help answers at once.
-from colorize.arguments import add_settings, json_file, picture_file, settings, size
+from colorize.arguments import add_settings, json_file, picture_file, settings, size, strength
 from colorize.config import RunConfig
 from colorize.errors import ColorizeError, printable
 
@@ -69,7 +69,24 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTO|FOLDER")
     predict.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
     predict.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    predict.add_argument("--size", type=size, help="working size (default: as trained)")
+    predict.add_argument(
+        "--size", type=size, help="shorter side at which the network looks, pixels"
+    )
+    predict.add_argument(
+        "--strength",
+        type=strength,
+        default=1.0,
+        help="of the colours: 0 is grey, 1 as predicted, above 1 more (default: 1)",
+    )
+    predict.add_argument(
+        "--flip", action="store_true", help="look at the mirrored photo too: calmer colours"
+    )
+    predict.add_argument(
+        "--overwrite", action="store_true", help="colour again what FOLDER has already"
+    )
+    predict.add_argument(
+        "--compare", action="store_true", help="also write grey and coloured side by side"
+    )
     predict.set_defaults(run=_predict)
 
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
@@ -110,14 +127,19 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from colorize.predict import Colorizer, colorize_files
+    from colorize.folders import colorize_files
+    from colorize.predict import Colorizer
 
-    failed = colorize_files(
-        Colorizer.from_pretrained(args.weights, args.size), args.photos, args.out
+    colorizer = Colorizer.from_pretrained(
+        args.weights, args.size, strength=args.strength, flip=args.flip
     )
-    for reason in failed:
-        _complain(reason)
-    return 1 if failed else 0
+    outcome = colorize_files(colorizer, args.photos, args.out, args.overwrite, args.compare)
+    for line in outcome.notes + outcome.failed:
+        _complain(line)
+    skipped = f", {outcome.skipped} skipped: they are there already" if outcome.skipped else ""
+    failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+    print(f"{outcome.colored} coloured in {printable(str(args.out))}{skipped}{failed}")
+    return 1 if outcome.failed else 0
 
 
 def _evaluate(args: argparse.Namespace) -> None:

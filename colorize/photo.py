@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from colorize.errors import ColorizeError, first_line
+from colorize.pixels import to_rgb
 
-PHOTO_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"))
+try:
+    from pillow_heif import register_heif_opener  # an optional package
+
+    register_heif_opener()
+except ImportError:
+    pass
+
+_HEIF = (".heic", ".heif")  # read by the optional package pillow-heif
+PHOTO_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", *_HEIF)
+)
+# What fits into the memory of a small machine. Pillow warns from half of that on, and refuses to
+# open more than a third above it.
+MOST_PIXELS = 2**27
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -52,17 +67,31 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
             side stays above this many pixels. None decodes it whole.
 
     Raises:
-        ColorizeError: the file is missing or is not a photo that Pillow can read.
+        ColorizeError: the file is missing, is not a photo that Pillow can read, or has more than
+            MOST_PIXELS.
+
+    Returns:
+        A PIL image of the file's mode; `info["deep"]` tells whether it had more than 8 bits.
     """
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels, too many")
+            # Pillow cuts 16-bit colours to 8 bits while it decodes.
+            deep = any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # else even an upright one is copied
+            image.info["deep"] = deep or image.mode.startswith("I")
             return image
     except FileNotFoundError as error:
         raise ColorizeError(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        reason = "no kind of photo that is known"
+        if path.suffix.lower() in _HEIF:
+            reason = "pip install pillow-heif to read HEIC"
+        raise ColorizeError(f"{path}: cannot be read as a photo ({reason})") from error
     # Pillow's decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError,
     # struct.error, zlib.error, DecompressionBombError ...), so everything is caught here.
     except Exception as error:
@@ -76,20 +105,6 @@ def open_rgb(path: Path, at_least: int | None = None) -> Image.Image:
         return to_rgb(image)
     except (ValueError, OSError) as error:
         raise ColorizeError(f"{path}: mode {image.mode} cannot be read ({error})") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to 8-bit RGB. 16-bit grey is scaled down, not clipped; alpha is dropped.
-
-    Raises:
-        ValueError: a mode whose range is not known (F), or that Pillow cannot convert.
-    """
-    if image.mode == "F":
-        raise ValueError("float pixels have no known range, save it with 8 or 16 bits")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.float32) / 257.0
-        image = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:

@@ -7,20 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
 from IPython import get_ipython
 from IPython.display import Image, display
-from PIL import ImageOps
 from torch import Tensor
 
 from colorize.checkpoint import load_generator
-from colorize.color import lightness, lightness_to_grey
 from colorize.data import PhotoSet, to_network
 from colorize.errors import ColorizeError
-from colorize.metrics import to_uint8
-from colorize.photo import to_rgb
 from colorize.predict import Colorizer
 from colorize.viz import Figure, grid, jpeg
 
@@ -61,13 +55,6 @@ def live_view(run: Path) -> Callable[[], None]:
 def picture(figure: Figure, dpi: int = 100) -> Image:
     """A figure as a cell shows it: sharp, and small enough for a notebook to be kept."""
     return Image(jpeg(figure, dpi), format="jpeg")
-
-
-def in_grey(photo: PIL.Image.Image) -> PIL.Image.Image:
-    """The lightness of a PIL image of any mode, upright, as a grey of the same lightness."""
-    rgb = np.array(to_rgb(ImageOps.exif_transpose(photo)))
-    L = lightness(torch.from_numpy(rgb).permute(2, 0, 1)[None])
-    return PIL.Image.fromarray(to_uint8(lightness_to_grey(L))[0, 0].numpy())
 
 
 def stage_weights(run: Path) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from colorize.data import Photos, PhotoSet
 from colorize.generator import Generator
+from colorize.predict import Colorizer
 
 SMALL_WIDTHS = (32, 16, 16, 8, 8)
 
@@ -64,3 +65,12 @@ def photos() -> Photos:
 def small_generator() -> Generator:
     """The real encoder under a narrow decoder."""
     return Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
+
+
+@pytest.fixture
+def colorizer(small_generator):
+    """A generator with loud colours, so that a wrong channel or a lost colour shows."""
+    with torch.no_grad():
+        small_generator.head.weight.normal_(0, 0.5)
+        small_generator.head.bias.copy_(torch.tensor([0.2, -0.3]))
+    return Colorizer(small_generator, device="cpu")

@@ -13,7 +13,8 @@ from colorize import cache
 from colorize.cache import decode_once
 from colorize.errors import ColorizeError
 from colorize.metrics import colorfulness
-from colorize.photo import fit_square, open_photo, open_rgb, to_rgb
+from colorize.photo import fit_square, open_photo, open_rgb
+from colorize.pixels import to_rgb
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.io
 from conftest import scene, write_photos
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from colorize import photo
 from colorize.errors import ColorizeError
-from colorize.photo import find_photos, fit_square, open_photo, open_rgb, to_rgb
+from colorize.photo import find_photos, fit_square, open_photo, open_rgb
+from colorize.pixels import to_rgb
 
 
 def test_finds_photos_below_a_folder_in_one_order(tmp_path):
@@ -65,10 +68,43 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):
     np.testing.assert_allclose(pixels[..., 0], values / 257.0, atol=0.5)
 
 
-def test_float_pixels_are_refused_and_not_turned_black(tmp_path):
-    Image.fromarray(np.random.default_rng(0).random((8, 8), np.float32)).save(tmp_path / "f.tif")
+@pytest.mark.parametrize("top", [4000.0, np.nan])
+def test_float_pixels_of_no_known_range_are_refused(tmp_path, top):
+    pixels = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(pixels).save(tmp_path / "f.tif")
+    grey = np.asarray(open_rgb(tmp_path / "f.tif"))[..., 0]
+    np.testing.assert_allclose(grey, pixels * 255, atol=0.51)
+    pixels[0, 0] = top
+    Image.fromarray(pixels).save(tmp_path / "f.tif")
     with pytest.raises(ColorizeError, match=r"f\.tif.*no known range"):
         open_rgb(tmp_path / "f.tif")
+
+
+def test_a_photo_of_absurd_size_is_one_line(tmp_path, monkeypatch):
+    Image.fromarray(scene(0)).save(tmp_path / "big.png")
+    monkeypatch.setattr(photo, "MOST_PIXELS", 80 * 64 - 1)
+    with pytest.raises(ColorizeError, match=r"big\.png.*80x64 pixels, too many"):
+        open_photo(tmp_path / "big.png")
+
+
+def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    def unknown(_):
+        raise UnidentifiedImageError("cannot identify image file")
+
+    (tmp_path / "phone.heic").touch()
+    monkeypatch.setattr(Image, "open", unknown)
+    with pytest.raises(ColorizeError, match=r"phone\.heic.*pip install pillow-heif"):
+        open_photo(tmp_path / "phone.heic")
+
+
+def test_what_has_more_than_eight_bits_says_so(tmp_path):
+    deep = np.full((8, 8, 3), 30000, np.uint16)
+    skimage.io.imsave(tmp_path / "deep.tif", deep, check_contrast=False)
+    Image.fromarray(deep[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(scene(0)).save(tmp_path / "usual.png")
+    names = ("deep.tif", "grey.png", "usual.png")
+    found = [open_photo(tmp_path / name).info["deep"] for name in names]
+    assert found == [True, True, False]
 
 
 def make_bad(folder: Path, kind: str) -> Path:

@@ -1,26 +1,15 @@
 """`Colorizer` keeps the photo and its lightness, and folder runs survive bad files."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from conftest import scene, write_photos
-from PIL import Image
+from conftest import scene
+from PIL import Image, ImageOps
 
 from colorize import Colorizer
 from colorize.color import fit_to_gamut, lab_to_rgb, rgb_to_lab
-from colorize.photo import to_rgb
-from colorize.predict import _stretch, colorize_files, working_shape
-
-
-@pytest.fixture
-def colorizer(small_generator):
-    """A generator with loud colours, so that a wrong channel or a lost colour shows."""
-    with torch.no_grad():
-        small_generator.head.weight.normal_(0, 0.5)
-        small_generator.head.bias.copy_(torch.tensor([0.2, -0.3]))
-    return Colorizer(small_generator, device="cpu")
+from colorize.pixels import to_rgb
+from colorize.predict import _stretch, in_grey, working_shape
 
 
 def lab(image):
@@ -115,66 +104,6 @@ def test_from_pretrained_takes_the_working_size_of_the_weights(colorizer, tmp_pa
     assert Colorizer.from_pretrained(tmp_path / "weights", size=64).size == 64
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-
-
-def test_a_bad_file_does_not_stop_a_folder(colorizer, tmp_path):
-    write_photos(tmp_path / "in" / "deep", 2, ".jpg")
-    write_photos(tmp_path / "in", 2)
-    (tmp_path / "in" / "bad.png").write_bytes(b"no photo")
-    failed = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
-    assert names(tmp_path / "out") == [
-        "deep/scene-00.jpg",
-        "deep/scene-01.jpg",
-        "scene-00.png",
-        "scene-01.png",
-    ]
-    assert len(failed) == 1
-    assert failed[0].startswith(str(tmp_path / "in" / "bad.png"))
-    with Image.open(tmp_path / "out" / "scene-00.png") as colored:
-        assert colored.size == (80, 64)
-
-
-def test_photos_are_never_overwritten(colorizer, tmp_path):
-    (here,) = write_photos(tmp_path / "here", 1)
-    (there,) = write_photos(tmp_path / "there", 1)
-    before = there.read_bytes()
-    failed = colorize_files(colorizer, [here.parent, there.parent], there.parent)
-    assert len(failed) == 2
-    assert there.read_bytes() == before
-
-
-def test_results_inside_the_folder_are_not_colored_again(colorizer, tmp_path):
-    write_photos(tmp_path, 1)
-    for out in (tmp_path / "coloured", tmp_path / "." / "x" / ".." / "coloured"):
-        (tmp_path / "x").mkdir(exist_ok=True)
-        assert colorize_files(colorizer, [tmp_path], out) == []
-    assert names(tmp_path) == ["coloured/scene-00.png", "scene-00.png"]
-
-
-def test_two_photos_of_one_name(colorizer, tmp_path):
-    first, second = (write_photos(tmp_path / f, 1)[0] for f in ("a", "b"))
-    failed = colorize_files(colorizer, [first, second], tmp_path / "out")
-    assert len(failed) == 1
-    assert "same name" in failed[0]
-    assert names(tmp_path / "out") == ["scene-00.png"]
-
-
-def test_transparency_in_a_file_named_jpg(colorizer, tmp_path):
-    Image.fromarray(scene(0)).convert("RGBA").save(tmp_path / "odd.jpg", format="PNG")
-    assert colorize_files(colorizer, [tmp_path / "odd.jpg"], tmp_path / "out") == []
-    with Image.open(tmp_path / "out" / "odd.jpg") as colored:
-        assert (colored.format, colored.mode) == ("JPEG", "RGB")
-
-
-def test_an_unknown_suffix_is_one_line(colorizer, tmp_path):
-    Image.fromarray(scene(0)).save(tmp_path / "photo", format="PNG")
-    (failed,) = colorize_files(colorizer, [tmp_path / "photo"], tmp_path / "out")
-    assert "unknown kind of photo" in failed
-    assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
-
-
 @pytest.mark.parametrize(
     ("small", "large"), [((5, 7), (40, 23)), ((40, 23), (5, 7)), ((3, 2), (1, 9))]
 )
@@ -186,3 +115,38 @@ def test_a_part_of_the_upsampled_colour_is_that_part_of_the_whole(small, large):
         tops = range(0, large[0], rows)
         parts = [_stretch(wide, large[0], top, min(top + rows, large[0])) for top in tops]
         torch.testing.assert_close(torch.cat(parts, dim=-2), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_strength_scales_the_colours_and_nothing_else(colorizer):
+    photo = Image.fromarray(scene(0))
+    grey, half, whole = (
+        lab(Colorizer(colorizer.generator, device="cpu", strength=strength)(photo))
+        for strength in (0.0, 0.5, 1.0)
+    )
+    assert grey[:, 1:].abs().max() < 1
+    inside = fit_to_gamut(torch.cat((whole[:, :1], whole[:, 1:] * 1.2), 1)) - whole
+    shown = inside[:, 1:].abs().amax(1) > 0.1  # what gamut mapping has not touched
+    assert shown.float().mean() > 0.2
+    error = (half[:, 1:] * 2 - whole[:, 1:]).abs().amax(1)
+    assert error[shown].median() < 1
+    assert (half[:, 0] - whole[:, 0]).abs().mean() < 0.5
+
+
+def test_flip_takes_the_mean_with_the_mirrored_photo(colorizer):
+    photo = to_rgb(Image.fromarray(scene(0)))
+    both = Colorizer(colorizer.generator, device="cpu", flip=True)
+    mirrored = colorizer.predict_ab(ImageOps.mirror(photo)).flip(-1)
+    wanted = (colorizer.predict_ab(photo) + mirrored) / 2
+    torch.testing.assert_close(both.predict_ab(photo), wanted, atol=0.02, rtol=0)
+    again = both.predict_ab(ImageOps.mirror(photo)).flip(-1)
+    torch.testing.assert_close(both.predict_ab(photo), again, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
+def test_a_photo_in_grey_has_the_same_lightness(mode):
+    photo = wanted = Image.fromarray(scene(0, 60, 40)).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        photo = Image.fromarray(np.asarray(wanted).astype(np.uint16) * 257)
+    grey = in_grey(photo)
+    assert (grey.mode, grey.size) == ("L", (60, 40))
+    assert (lab(grey)[:, 0] - lab(wanted)[:, 0]).abs().max() < 0.5

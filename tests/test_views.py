@@ -1,15 +1,10 @@
 """What cells show: one view for all epochs, versions by stage, short errors."""
 
-import numpy as np
-import pytest
-import torch
-from conftest import scene
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from colorize import views
 from colorize.checkpoint import save_weights, write_history
-from colorize.color import rgb_to_lab
 from colorize.errors import ColorizeError
 
 
@@ -51,25 +46,6 @@ def test_versions_are_named_by_the_stages_that_were_run(tmp_path, photos, small_
     assert L.shape == (2, 1, 32, 32)
     assert list(versions) == ["L1", "L1 + GAN", "truth"]
     assert {tuple(ab.shape) for ab in versions.values()} == {(2, 2, 32, 32)}
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
-def test_a_photo_in_grey_has_the_same_lightness(mode):
-    photo = Image.fromarray(scene(0, 60, 40))
-    if mode == "I;16":
-        photo = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
-    else:
-        photo = photo.convert(mode)
-    grey = views.in_grey(photo)
-    assert (grey.mode, grey.size) == ("L", (60, 40))
-    wanted = Image.fromarray(scene(0, 60, 40))
-    wanted = wanted.convert("L") if mode == "I;16" else photo
-
-    def lightness(image):
-        rgb = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
-        return rgb_to_lab(rgb)[:, 0]
-
-    assert (lightness(grey) - lightness(wanted)).abs().max() < 0.5
 
 
 def test_errors_for_the_user_are_one_line(capsys):

@@ -1,0 +1,167 @@
+"""Colour many photos: which ones, where each result goes, and how it is written."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from colorize.checkpoint import write_whole
+from colorize.errors import ColorizeError, first_line
+from colorize.photo import PHOTO_SUFFIXES, find_photos, open_photo
+from colorize.predict import Colorizer, in_grey
+from colorize.progress import bar
+
+# What is carried over to the result. Not the preview that a camera puts in: it has no colours.
+_EXIF_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)  # description ... copyright
+_EXIF_PARTS = (0x8769, 0x8825)  # how the photo was taken, and where
+_EXIF_MOST = 60_000  # bytes; a JPEG holds little more
+_KINDS = " ".join(sorted(PHOTO_SUFFIXES))
+_COMPARE_SIDE = 1200  # pixels of the longer side in a comparison
+
+
+@dataclass
+class Outcome:
+    """What became of many photos; each list has a line for a photo."""
+
+    colored: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def colorize_files(
+    colorizer: Colorizer,
+    inputs: Sequence[Path],
+    out: Path,
+    overwrite: bool = False,
+    compare: bool = False,
+) -> Outcome:
+    """Colour photos and folders of photos into the folder `out`, under the names they have.
+
+    Photos of a folder keep their place inside it. A bad file is passed over. A GIF becomes a PNG.
+
+    Args:
+        overwrite: colour those again whose result is there already.
+        compare: also write grey and coloured side by side, under `out`/compare.
+
+    Raises:
+        ColorizeError: `out` is a file.
+        OSError: the disk is full.
+    """
+    if out.exists() and not out.is_dir():
+        raise ColorizeError(f"{out}: is a file; give a folder for the results")
+    outcome = Outcome()
+    jobs = _plan(inputs, out, overwrite, outcome)
+    for target, photo in bar(jobs.items(), "colouring", unit="photo"):
+        try:
+            image = open_photo(photo)
+            colored = colorizer(image)
+            save_photo(colored, target, like=image)
+            if compare:
+                name = target.relative_to(out).with_suffix(f"{target.suffix}.jpg")
+                save_photo(_side_by_side(in_grey(image), colored), out / "compare" / name)
+        except ColorizeError as error:
+            outcome.failed.append(str(error))
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            outcome.failed.append(f"{photo}: {first_line(error)}")
+        else:
+            outcome.colored += 1
+            if image.info.get("deep"):
+                outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
+    return outcome
+
+
+def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) -> dict[Path, Path]:
+    """Each result that is to be made, and the photo it is made from."""
+    jobs: dict[Path, Path] = {}
+    photos = list(_photos(inputs, out, outcome))
+    originals = {photo.resolve() for photo, _ in photos}
+    for photo, inside in photos:
+        target = out / inside
+        if target.suffix.lower() == ".gif":  # 256 colours would be too few
+            target = target.with_suffix(".png")
+        if target.resolve() in originals:
+            outcome.failed.append(f"{target}: is one of the photos; give another --out")
+        elif target in jobs:
+            outcome.failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
+        elif target.suffix.lower() not in PHOTO_SUFFIXES:
+            outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
+        elif target.exists() and not overwrite:
+            outcome.skipped += 1
+        else:
+            jobs[target] = photo
+    return jobs
+
+
+def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tuple[Path, Path]]:
+    """Photos, each with its place inside the folder that was given."""
+    results = out.resolve()
+    for path in inputs:
+        try:
+            photos = find_photos(path) if path.is_dir() else [path]
+        except ColorizeError as error:
+            outcome.failed.append(str(error))
+            continue
+        # What lies in `out` came from an earlier run.
+        among = path.resolve() in results.parents
+        for photo in photos:
+            if not (among and results in photo.resolve().parents):
+                yield photo, photo.relative_to(path) if path.is_dir() else Path(photo.name)
+
+
+def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) -> None:
+    """Write a photo, whole, as its suffix says.
+
+    Args:
+        like: the photo that it was made from, whose EXIF and resolution it gets.
+    """
+    kind = path.suffix.lower()
+    if kind in (".jpg", ".jpeg", ".bmp"):
+        image = image.convert("RGB")  # these hold no transparency
+    options = {"quality": 95}
+    if kind in (".jpg", ".jpeg"):
+        options["subsampling"] = 0  # colour as sharp as lightness
+    elif kind in (".tif", ".tiff"):
+        options = {"compression": "tiff_deflate"}
+    if like is not None:
+        options |= _carried_over(like)
+        if "exif" in options:  # which Pillow cannot put into a compressed TIFF
+            options.pop("compression", None)
+    with write_whole(path) as temporary:
+        image.save(temporary, **options)
+
+
+def _carried_over(photo: Image.Image) -> dict[str, object]:
+    """EXIF, without an orientation, and resolution, as options for saving."""
+    options = {}
+    try:
+        old, new = photo.getexif(), Image.Exif()
+        new.update({tag: old[tag] for tag in _EXIF_TAGS if tag in old})
+        for part in _EXIF_PARTS:
+            new.get_ifd(part).update(old.get_ifd(part))
+        exif = new.tobytes()
+        if any((len(new), *(new.get_ifd(part) for part in _EXIF_PARTS))) and len(exif) < _EXIF_MOST:
+            options["exif"] = exif
+        resolution = photo.info.get("dpi")
+        if resolution and all(0 < float(value) < 1e5 for value in resolution):
+            options["dpi"] = tuple(float(value) for value in resolution)
+    except Exception:  # a photo is worth more than its damaged metadata
+        return {}
+    return options
+
+
+def _side_by_side(before: Image.Image, after: Image.Image) -> Image.Image:
+    both = [image.convert("RGB") for image in (before, after)]
+    for image in both:
+        image.thumbnail((_COMPARE_SIDE, _COMPARE_SIDE), Image.Resampling.LANCZOS)
+    width, height = both[0].size
+    canvas = Image.new("RGB", (2 * width + 8, height), "white")
+    canvas.paste(both[0], (0, 0))
+    canvas.paste(both[1], (width + 8, 0))
+    return canvas

@@ -1,0 +1,212 @@
+"""Many photos: names, skipping, failures, formats, and what is carried over."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import scene, write_photos
+from PIL import Image
+
+from colorize import folders
+from colorize.errors import ColorizeError
+from colorize.folders import colorize_files
+from colorize.photo import open_photo
+from colorize.predict import in_grey
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_bad_file_does_not_stop_a_folder(colorizer, tmp_path):
+    write_photos(tmp_path / "in" / "deep", 2, ".jpg")
+    write_photos(tmp_path / "in", 2)
+    (tmp_path / "in" / "bad.png").write_bytes(b"no photo")
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert names(tmp_path / "out") == [
+        "deep/scene-00.jpg",
+        "deep/scene-01.jpg",
+        "scene-00.png",
+        "scene-01.png",
+    ]
+    assert (outcome.colored, outcome.skipped) == (4, 0)
+    (failed,) = outcome.failed
+    assert failed.startswith(str(tmp_path / "in" / "bad.png"))
+    with Image.open(tmp_path / "out" / "scene-00.png") as colored:
+        assert colored.size == (80, 64)
+
+
+def test_photos_are_never_overwritten(colorizer, tmp_path):
+    (here,) = write_photos(tmp_path / "here", 1)
+    (there,) = write_photos(tmp_path / "there", 1)
+    before = there.read_bytes()
+    for overwrite in (False, True):
+        folders_given = [here.parent, there.parent]
+        outcome = colorize_files(colorizer, folders_given, there.parent, overwrite)
+        assert len(outcome.failed) == 2
+        assert there.read_bytes() == before
+
+
+def test_what_is_done_is_skipped_unless_wanted_again(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 3)
+    job = (colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert colorize_files(*job).colored == 3
+    (tmp_path / "out" / "scene-01.png").unlink()
+    kept = (tmp_path / "out" / "scene-00.png").stat().st_mtime_ns
+    outcome = colorize_files(*job)
+    assert (outcome.colored, outcome.skipped) == (1, 2)
+    assert (tmp_path / "out" / "scene-00.png").stat().st_mtime_ns == kept
+    assert colorize_files(*job, overwrite=True).colored == 3
+
+
+def test_results_inside_the_folder_are_not_colored_again(colorizer, tmp_path):
+    write_photos(tmp_path, 1)
+    for out in (tmp_path / "coloured", tmp_path / "." / "x" / ".." / "coloured"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        assert colorize_files(colorizer, [tmp_path], out).failed == []
+    assert names(tmp_path) == ["coloured/scene-00.png", "scene-00.png"]
+
+
+def test_two_photos_of_one_name(colorizer, tmp_path):
+    first, second = (write_photos(tmp_path / f, 1)[0] for f in ("a", "b"))
+    (failed,) = colorize_files(colorizer, [first, second], tmp_path / "out").failed
+    assert "same name" in failed
+    assert names(tmp_path / "out") == ["scene-00.png"]
+
+
+def test_transparency_in_a_file_named_jpg(colorizer, tmp_path):
+    Image.fromarray(scene(0)).convert("RGBA").save(tmp_path / "odd.jpg", format="PNG")
+    assert colorize_files(colorizer, [tmp_path / "odd.jpg"], tmp_path / "out").failed == []
+    with Image.open(tmp_path / "out" / "odd.jpg") as colored:
+        assert (colored.format, colored.mode) == ("JPEG", "RGB")
+
+
+def test_an_unknown_suffix_is_one_line(colorizer, tmp_path):
+    Image.fromarray(scene(0)).save(tmp_path / "photo", format="PNG")
+    (failed,) = colorize_files(colorizer, [tmp_path / "photo"], tmp_path / "out").failed
+    assert "unknown kind of photo" in failed
+    assert not (tmp_path / "out").exists()
+
+
+def test_comparisons_show_grey_and_coloured(colorizer, tmp_path):
+    Image.fromarray(scene(0, 3000, 1000)).save(tmp_path / "wide.png")
+    colorize_files(colorizer, [tmp_path / "wide.png"], tmp_path / "out", compare=True)
+    with Image.open(tmp_path / "out" / "compare" / "wide.png.jpg") as both:
+        assert both.size == (2 * 1200 + 8, 400)
+        chroma = np.ptp(np.asarray(both).astype(int), axis=-1)
+    assert chroma[:, :1200].mean() < 2
+    assert chroma[:, -1200:].mean() > 5
+
+
+def test_a_full_disk_stops_it(colorizer, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    write_photos(tmp_path / "in", 2)
+    monkeypatch.setattr(folders, "save_photo", full)
+    with pytest.raises(OSError, match="No space"):
+        colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+
+
+def test_a_file_cannot_be_the_folder(colorizer, tmp_path):
+    (path,) = write_photos(tmp_path, 1)
+    with pytest.raises(ColorizeError, match="is a file"):
+        colorize_files(colorizer, [path], path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_and_resolution_are_carried_over_and_the_photo_is_upright(colorizer, tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x010F] = "A camera"
+    exif[0x013B] = "A photographer"
+    exif.get_ifd(0x8769)[0x9003] = "1936:03:01 12:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(scene(0, 60, 40)).save(path, exif=exif.tobytes(), dpi=(300, 300))
+    assert colorize_files(colorizer, [path], tmp_path / "out").failed == []
+    with Image.open(tmp_path / "out" / path.name) as colored:
+        assert colored.size == (40, 60)
+        kept = colored.getexif()
+        assert kept.get(0x0112, 1) == 1
+        assert (kept[0x010F], kept[0x013B]) == ("A camera", "A photographer")
+        assert kept.get_ifd(0x8769)[0x9003] == "1936:03:01 12:00:00"
+        assert kept.get_ifd(0x8825)[1] == "N"
+        if suffix != ".webp":
+            assert colored.info["dpi"][0] == pytest.approx(300, abs=0.1)
+
+
+def test_damaged_exif_costs_nothing_but_itself(colorizer, tmp_path):
+    path = tmp_path / "odd.jpg"
+    Image.fromarray(scene(0)).save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff" + b"\x07" * 90)
+    assert colorize_files(colorizer, [path], tmp_path / "out").failed == []
+    assert names(tmp_path / "out") == ["odd.jpg"]
+
+
+def test_a_gif_becomes_a_png_and_keeps_what_is_transparent(colorizer, tmp_path):
+    image = Image.fromarray(scene(0)).convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 20, 20))
+    image.save(tmp_path / "old.gif", save_all=True, append_images=[image.rotate(180)])
+    colorize_files(colorizer, [tmp_path / "old.gif"], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "old.png") as colored:
+        assert (colored.mode, colored.size) == ("RGBA", (80, 64))
+        alpha = np.asarray(colored)[..., 3]
+    assert (alpha[:20, :20] == 0).all()
+    assert (alpha[30:] == 255).all()
+
+
+def test_sixteen_bits_are_not_cut_without_a_word(colorizer, tmp_path):
+    deep = np.asarray(Image.fromarray(scene(0)).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    write_photos(tmp_path, 1)
+    outcome = colorize_files(colorizer, [tmp_path], tmp_path / "out")
+    assert outcome.failed == []
+    (note,) = outcome.notes
+    assert "deep.png: has more than 8 bits" in note
+
+
+def grey(mode):
+    image = Image.fromarray(scene(0, 90, 60)).convert("L").convert(mode)
+    if "A" in mode:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    return image
+
+
+CORPUS = {
+    "jpeg-grey.jpg": grey("L"),
+    "jpeg-cmyk.jpg": grey("CMYK"),
+    "png-1-bit.png": grey("1"),
+    "png-palette.png": grey("P"),
+    "png-alpha.png": grey("LA"),
+    "png-deep.png": Image.fromarray(np.asarray(grey("L")).astype(np.uint16) * 257),
+    "webp.webp": grey("RGB"),
+    "webp-alpha.webp": grey("RGBA"),
+    "tiff-1-bit.tif": grey("1"),
+    "tiff-cmyk.tif": grey("CMYK"),
+    "tiff-ycbcr.tif": grey("YCbCr"),
+    "tiff-deep.tiff": Image.fromarray(np.asarray(grey("L")).astype(np.uint16) * 257),
+    "tiff-float.tif": Image.fromarray(np.asarray(grey("L")).astype(np.float32) / 255),
+    "bmp.bmp": grey("RGB"),
+    "gif.gif": grey("P"),
+    "phone.heic": grey("RGB"),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_every_kind_of_photo_comes_out_coloured_at_its_size_and_lightness(
+    colorizer, tmp_path, name
+):
+    image = CORPUS[name]
+    options = {} if image.mode == "F" or name == "tiff-deep.tiff" else {"quality": 95}
+    image.save(tmp_path / name, **options)
+    outcome = colorize_files(colorizer, [tmp_path / name], tmp_path / "out")
+    assert outcome.failed == []
+    (written,) = (tmp_path / "out").iterdir()
+    assert written.suffix == {".gif": ".png"}.get(Path(name).suffix, Path(name).suffix)
+    before, after = open_photo(tmp_path / name), open_photo(written)
+    assert after.size == (90, 60)
+    assert after.has_transparency_data == ("alpha" in name)
+    light = [np.asarray(in_grey(photo)).astype(int) for photo in (before, after)]
+    assert np.abs(light[0] - light[1]).mean() < 2
+    if "1-bit" not in name:  # black and white have no room for a colour
+        assert np.ptp(np.asarray(after.convert("RGB")).astype(int), axis=-1).mean() > 5
