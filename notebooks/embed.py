@@ -26,7 +26,7 @@ PROJECT = HERE.parent
 TAG = "setup"
 SETUP = """\
 # @title Set-up: run me. Nothing needs to be installed by hand. {{ display-mode: "form" }}
-import base64, importlib.util, io, pathlib, subprocess, sys, tempfile, zipfile  # noqa: E401, I001
+import base64, importlib.util, io, pathlib, subprocess, sys, tempfile, warnings, zipfile  # noqa
 
 CARRIED = "{carried}"  # noqa: E501
 NEEDED = "accelerate fastai huggingface_hub matplotlib numpy PIL=pillow safetensors"
@@ -44,6 +44,7 @@ else:
 pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name, package
 if missing := [package for module, package in pairs if not importlib.util.find_spec(module)]:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
+warnings.filterwarnings("ignore", "IProgress")  # of a progress bar that is not used here
 from colorize.views import one_line_errors  # noqa: E402
 
 one_line_errors()
