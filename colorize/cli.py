@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,8 @@ from colorize.errors import ColorizeError, printable
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit code: 0 done, 1 failed with one line, 2 wrong usage."""
+    # What Pillow has to say about odd metadata of a file that it reads all the same.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0

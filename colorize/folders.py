@@ -122,7 +122,7 @@ def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) 
         like: the photo that it was made from, whose EXIF and resolution it gets.
     """
     kind = path.suffix.lower()
-    if kind in (".jpg", ".jpeg", ".bmp"):
+    if kind in (".jpg", ".jpeg", ".bmp") and image.mode != "RGB":  # else it would be copied
         image = image.convert("RGB")  # these hold no transparency
     options = {"quality": 95}
     if kind in (".jpg", ".jpeg"):

@@ -13,19 +13,18 @@ from colorize.errors import ColorizeError, first_line
 from colorize.pixels import to_rgb
 
 try:
-    from pillow_heif import register_heif_opener  # an optional package
-
-    register_heif_opener()
+    import pillow_heif  # an optional package
 except ImportError:
-    pass
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
 
 _HEIF = (".heic", ".heif")  # read by the optional package pillow-heif
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", *_HEIF)
 )
-# What fits into the memory of a small machine. Pillow warns from half of that on, and refuses to
-# open more than a third above it.
-MOST_PIXELS = 2**27
+# Two gigabytes of memory are enough for these. Pillow warns already at fewer.
+MOST_PIXELS = 110_000_000
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
@@ -89,7 +88,7 @@ def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
         raise ColorizeError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
         reason = "no kind of photo that is known"
-        if path.suffix.lower() in _HEIF:
+        if path.suffix.lower() in _HEIF and pillow_heif is None:
             reason = "pip install pillow-heif to read HEIC"
         raise ColorizeError(f"{path}: cannot be read as a photo ({reason})") from error
     # Pillow's decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError,

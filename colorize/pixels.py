@@ -1,13 +1,19 @@
-"""Pixels of any mode to 8-bit sRGB: deep greys, palettes, CMYK, Lab, colour profiles."""
+"""Pixels of any mode to upright 8-bit sRGB: deep greys, palettes, CMYK, Lab, colour profiles."""
 
 from __future__ import annotations
 
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's mode to a profile's space
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned the way its EXIF says; itself, not a copy, if it need not be turned."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

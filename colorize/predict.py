@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from colorize.checkpoint import load_generator
@@ -15,7 +15,7 @@ from colorize.color import lightness, lightness_to_grey, scale_lab, scaled_to_rg
 from colorize.data import to_network
 from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
-from colorize.pixels import to_rgb
+from colorize.pixels import to_rgb, upright
 
 # Pixels painted at a time, whatever the photo's size: what a CPU's cache holds; a GPU wants more.
 _STRIP, _STRIP_ON_GPU = 2**18, 2**22
@@ -70,7 +70,7 @@ class Colorizer:
 
         The image is first turned upright if its EXIF says so. Colour in it is not looked at.
         """
-        image = ImageOps.exif_transpose(image)
+        image = upright(image)
         has_alpha = image.has_transparency_data
         alpha = image.convert("RGBA").getchannel("A") if has_alpha else None
         rgb = to_rgb(image)
@@ -108,7 +108,7 @@ class Colorizer:
 
 def in_grey(photo: Image.Image) -> Image.Image:
     """The lightness of a PIL image of any mode, upright, as a grey of the same lightness."""
-    rgb = _to_tensor(np.array(to_rgb(ImageOps.exif_transpose(photo))))
+    rgb = _to_tensor(np.array(to_rgb(upright(photo))))
     return Image.fromarray(to_uint8(lightness_to_grey(lightness(rgb)))[0, 0].numpy())
 
 

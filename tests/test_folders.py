@@ -210,3 +210,55 @@ def test_every_kind_of_photo_comes_out_coloured_at_its_size_and_lightness(
     assert np.abs(light[0] - light[1]).mean() < 2
     if "1-bit" not in name:  # black and white have no room for a colour
         assert np.ptp(np.asarray(after.convert("RGB")).astype(int), axis=-1).mean() > 5
+
+
+def mutate(content, random):
+    """A file that something has happened to."""
+    content = bytearray(content)
+    kind = random.integers(4)
+    if kind == 0:  # bytes flipped
+        for at in random.integers(0, len(content), random.integers(1, 40)):
+            content[at] ^= int(random.integers(1, 256))
+    elif kind == 1:  # cut short
+        del content[random.integers(0, len(content)) :]
+    elif kind == 2:  # header changed
+        for at in random.integers(0, min(64, len(content)), 4):
+            content[at] = int(random.integers(256))
+    else:  # a run of 0xff, where sizes are large
+        at = int(random.integers(0, min(400, len(content))))
+        content[at : at + 4] = b"\xff\xff\xff\xff"[: random.integers(1, 5)]
+    return bytes(content)
+
+
+def write_mutated(folder, count, seed=0):
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = []
+    for name, image in CORPUS.items():
+        image.save(folder / name)
+        whole.append((Path(name).suffix, (folder / name).read_bytes()))
+        (folder / name).unlink()
+    for i in range(count):
+        suffix, content = whole[i % len(whole)]
+        (folder / f"{i:04d}{suffix}").write_bytes(mutate(content, random))
+
+
+def test_mutated_files_come_out_or_give_one_line(colorizer, tmp_path):
+    write_mutated(tmp_path / "in", 160)
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.colored + len(outcome.failed) == 160
+    assert outcome.colored > 20
+    assert len(outcome.failed) > 20
+    assert len(names(tmp_path / "out")) == outcome.colored  # nothing is left of those that failed
+    for line in outcome.failed:
+        assert line.count("\n") == 0
+        assert line.startswith(str(tmp_path / "in"))
+
+
+def test_a_decompression_bomb_is_refused(colorizer, tmp_path):
+    bomb = Image.new("1", (20_000, 20_000))
+    bomb.save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    (failed,) = colorize_files(colorizer, [tmp_path], tmp_path / "out").failed
+    assert "bomb.png" in failed
+    assert not (tmp_path / "out").exists()

@@ -93,6 +93,7 @@ def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
 
     (tmp_path / "phone.heic").touch()
     monkeypatch.setattr(Image, "open", unknown)
+    monkeypatch.setattr(photo, "pillow_heif", None)
     with pytest.raises(ColorizeError, match=r"phone\.heic.*pip install pillow-heif"):
         open_photo(tmp_path / "phone.heic")
 
