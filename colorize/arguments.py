@@ -125,6 +125,12 @@ def json_file(text: str) -> Path:
     return Path(text)
 
 
+def onnx_file(text: str) -> Path:
+    if Path(text).suffix.lower() != ".onnx":
+        raise argparse.ArgumentTypeError(f"{text!r} is not an .onnx file")
+    return Path(text)
+
+
 def picture_file(text: str) -> Path:
     if Path(text).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a .png, .jpg, .webp, .pdf or .svg file")

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import NoReturn
 
 # Nothing here imports torch before a command runs: --help answers at once.
-from colorize.arguments import add_settings, json_file, picture_file, settings, size, strength
+from colorize.arguments import (
+    add_settings,
+    json_file,
+    onnx_file,
+    picture_file,
+    settings,
+    size,
+    strength,
+)
 from colorize.config import RunConfig
 from colorize.errors import ColorizeError, printable
 
@@ -92,6 +100,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(run=_predict)
 
+    export = commands.add_parser("export", help="write weights as ONNX, for other programs")
+    export.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
+    export.add_argument("--out", type=onnx_file, required=True, metavar="FILE.onnx")
+    export.set_defaults(run=_export)
+
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
     evaluate.add_argument("--data", required=True, metavar="FOLDER|coco|builtin")
     evaluate.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
@@ -143,6 +156,13 @@ def _predict(args: argparse.Namespace) -> int:
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     print(f"{outcome.colored} coloured in {printable(str(args.out))}{skipped}{failed}")
     return 1 if outcome.failed else 0
+
+
+def _export(args: argparse.Namespace) -> None:
+    from colorize.export import export_onnx
+
+    export_onnx(args.weights, args.out)
+    print(f"{args.out}: input L / 50 - 1, output ab / 110, any size from 32 pixels up")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

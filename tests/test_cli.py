@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import scene, write_photos
 from PIL import Image
@@ -101,6 +102,34 @@ def test_predict_reports_bad_files_and_goes_on(run, tmp_path, capsys):
     assert (tmp_path / "out" / "scene-00.png").exists()
 
 
+def test_predict_has_knobs_and_tells_what_it_did(run, tmp_path, capsys):
+    write_photos(tmp_path / "in", 2)
+    bad = tmp_path / "in" / "bad.png"
+    bad.write_bytes(b"no photo")
+    job = ["predict", tmp_path / "in", "--weights", run / "generator", "--out"]
+    code, out, lines = colorize(capsys, *job, tmp_path / "plain")
+    assert (code, len(lines)) == (1, 1)
+    assert f"2 coloured in {tmp_path / 'plain'}, 1 failed" in out
+    bad.unlink()
+    code, out, lines = colorize(capsys, *job, tmp_path / "plain")
+    assert (code, lines) == (0, [])
+    assert "0 coloured" in out
+    assert "2 skipped" in out
+    knobs = ["--strength", "0", "--flip", "--size", "32", "--compare"]
+    assert colorize(capsys, *job, tmp_path / "grey", *knobs)[0] == 0
+    assert (tmp_path / "grey" / "compare" / "scene-00.png.jpg").is_file()
+    with Image.open(tmp_path / "grey" / "scene-00.png") as grey:
+        assert np.ptp(np.asarray(grey).astype(int), axis=-1).max() <= 1
+
+
+def test_export_writes_onnx(run, tmp_path, capsys):
+    file = tmp_path / "deep" / "model.onnx"
+    code, out, lines = colorize(capsys, "export", "--weights", run / "generator", "--out", file)
+    assert (code, lines) == (0, [])
+    assert file.stat().st_size > 1e6
+    assert "any size" in out
+
+
 def test_evaluate_prints_a_table_and_writes_json(run, tmp_path, capsys):
     write_photos(tmp_path / "in", 3)
     (tmp_path / "in" / "bad.png").touch()
@@ -186,6 +215,8 @@ def test_bad_input_is_one_line_and_exit_code_1(run, tmp_path, capsys, args, says
         ("train --out r --pretrain-lr nan", "'nan' is not a number"),
         ("train --out r --encoder vgg16", "invalid choice: 'vgg16'"),
         ("predict --weights w --out o", "required: PHOTO|FOLDER"),
+        ("predict a.jpg --weights w --out o --strength 11", "'11' is not a number from 0 to 10"),
+        ("export --weights w --out model.pt", "'model.pt' is not an .onnx file"),
         ("evaluate --data d", "required: --weights"),
         ("paint", "invalid choice: 'paint'"),
         ("evaluate --data d --weights w --grid g.foo", "'g.foo' is not a .png"),

@@ -28,6 +28,7 @@ ORDER = [
     "data",
     "predict",
     "folders",
+    "export",
     "evaluate",
     "device",
     "precision",
