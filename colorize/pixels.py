@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's mode to a profile's space
+_PROFILED = ("RGB", "L", "CMYK")  # modes that a colour profile may describe
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -38,7 +38,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert(image.mode.upper())
     if image.mode in ("1", "LA"):
         image = image.convert("L")
-    elif image.mode not in _SPACES:
+    elif image.mode not in _PROFILED:
         image = image.convert("RGB")
     if profile := image.info.get("icc_profile"):
         image = _by_profile(image, profile)
@@ -60,8 +60,6 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
     """Convert to sRGB; as it is if the profile is damaged or of another kind of pixels."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if source.profile.xcolor_space != _SPACES[image.mode]:
-            return image
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return image
         target = ImageCms.createProfile("sRGB")

@@ -20,6 +20,19 @@ def test_speed_is_measured_and_the_networks_stay_as_they_are(photos, small_gener
     assert all(torch.equal(before[k], v) for k, v in small_generator.state_dict().items())
 
 
+def test_few_photos_are_shown_as_often_as_many_would_be(photos, small_generator, monkeypatch):
+    taken = []
+
+    class Recorder(estimate.Trainer):
+        def __init__(self, config, photos, *rest, **options):
+            super().__init__(config, photos, *rest, **options)
+            taken.append(self._steps_per_epoch())
+
+    monkeypatch.setattr(estimate, "Trainer", Recorder)
+    estimate.photos_per_second(CONFIG, photos, small_generator, PatchGAN(width=8), "pretrain", 8)
+    assert taken == [9]  # six photos three times, two a step
+
+
 def test_minutes_grow_with_epochs_and_photos(photos, small_generator, monkeypatch):
     speeds = {"pretrain": 12.0, "gan": 3.0}
     monkeypatch.setattr(estimate, "photos_per_second", lambda *job: speeds[job[4]])

@@ -79,6 +79,8 @@ def test_transparency_in_a_file_named_jpg(colorizer, tmp_path):
     assert colorize_files(colorizer, [tmp_path / "odd.jpg"], tmp_path / "out").failed == []
     with Image.open(tmp_path / "out" / "odd.jpg") as colored:
         assert (colored.format, colored.mode) == ("JPEG", "RGB")
+        sampling = {component[1:3] for component in colored.layer}
+    assert sampling == {(1, 1)}  # colour is as sharp as lightness
 
 
 def test_an_unknown_suffix_is_one_line(colorizer, tmp_path):
