@@ -33,7 +33,7 @@ def one_line_errors() -> None:
 def live_view(run: Path) -> Callable[[], None]:
     """Show the curves and the latest grid of a run folder under a cell; gives what renews them.
 
-    They are the pictures that `train_stage` writes; what an earlier session left in the folder is
+    They are the pictures that `train_stage` writes; what an earlier run of the cell left is
     shown at once.
     """
     views: dict[str, Any] = {}
