@@ -148,7 +148,7 @@ def evaluate_folder(
     if picture:
         chosen = spread(len(photos), 8)
         captions = [Path(photos.names[row]).name for row in chosen]
-        save(_grid_of(colorizer, photos.__getitems__(chosen), captions), picture)
+        save(grid_of(colorizer, photos.__getitems__(chosen), captions), picture)
     return measures
 
 
@@ -172,7 +172,7 @@ def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
         chosen = spread(len(photo_set), most)
         batches.append(photo_set.middle(chosen, photos.size))
         captions += [f"{Path(photo_set.names[row]).name}: {caption}" for row in chosen]
-    return _grid_of(Colorizer.from_pretrained(out / "generator"), torch.cat(batches), captions)
+    return grid_of(Colorizer.from_pretrained(out / "generator"), torch.cat(batches), captions)
 
 
 def run_demo(out: Path) -> None:
@@ -192,7 +192,7 @@ def run_demo(out: Path) -> None:
 
 
 @torch.inference_mode()
-def _grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
+def grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
     """A figure of uint8 photos (B, 3, H, W), coloured at their size."""
     L, ab = to_network(rgb.to(colorizer.device))
     return grid(L.cpu(), colorizer.generator(L).cpu(), ab.cpu(), captions)

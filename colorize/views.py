@@ -16,7 +16,8 @@ from colorize.checkpoint import load_generator
 from colorize.data import PhotoSet, to_network
 from colorize.errors import ColorizeError
 from colorize.predict import Colorizer
-from colorize.viz import Figure, grid, jpeg
+from colorize.run import grid_of
+from colorize.viz import Figure, jpeg
 
 
 def one_line_errors() -> None:
@@ -91,9 +92,6 @@ def extremes(
     order = sorted(range(len(rows)), key=lambda i: rows[i][measure])
     figures = []
     for chosen in (order[:count], order[::-1][:count]):
-        L, ab = to_network(photos.__getitems__(chosen).to(colorizer.device))
-        with torch.no_grad():
-            tensors = (L.cpu(), colorizer.generator(L).cpu(), ab.cpu())
         captions = [f"{Path(photos.names[i]).name}: {rows[i][measure]:.1f}" for i in chosen]
-        figures.append(grid(*tensors, captions))
+        figures.append(grid_of(colorizer, photos.__getitems__(chosen), captions))
     return figures[0], figures[1]
