@@ -21,6 +21,8 @@ _EXIF_PARTS = (0x8769, 0x8825)  # how the photo was taken, and where
 _EXIF_MOST = 60_000  # bytes; a JPEG holds little more
 _KINDS = " ".join(sorted(PHOTO_SUFFIXES))
 _COMPARE_SIDE = 1200  # pixels of the longer side in a comparison
+_AT_ONCE, _MOST_AT_ONCE = 8, 100_000_000  # photos, pixels that go to a GPU together
+_FAILURES = (ColorizeError, OSError, ValueError, RuntimeError, MemoryError)
 
 
 @dataclass
@@ -56,25 +58,63 @@ def colorize_files(
         raise ColorizeError(f"{out}: is a file; give a folder for the results")
     outcome = Outcome()
     jobs = _plan(inputs, out, overwrite, outcome)
-    for target, photo in bar(jobs.items(), "colouring", unit="photo"):
-        try:
-            image = open_photo(photo)
-            colored = colorizer(image)
-            save_photo(colored, target, like=image)
-            if compare:
-                name = target.relative_to(out).with_suffix(f"{target.suffix}.jpg")
-                save_photo(_side_by_side(in_grey(image), colored), out / "compare" / name)
-        except ColorizeError as error:
-            outcome.failed.append(str(error))
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                raise
-            outcome.failed.append(f"{photo}: {first_line(error)}")
-        else:
+    for opened in _open_several(jobs, colorizer.device.type != "cpu", outcome):
+        results = _color(colorizer, list(opened.values()))
+        for (target, image), colored in zip(opened.items(), results, strict=True):
+            photo = jobs[target]
+            try:
+                if isinstance(colored, Exception):
+                    raise colored
+                save_photo(colored, target, like=image)
+            except _FAILURES as error:
+                outcome.failed.append(_line(photo, error))
+                continue
             outcome.colored += 1
             if image.info.get("deep"):
                 outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
+            if compare:
+                name = target.relative_to(out).with_suffix(f"{target.suffix}.jpg")
+                try:
+                    save_photo(_side_by_side(in_grey(image), colored), out / "compare" / name)
+                except _FAILURES as error:
+                    outcome.notes.append(f"coloured, but not compared: {_line(photo, error)}")
     return outcome
+
+
+def _open_several(
+    jobs: dict[Path, Path], several: bool, outcome: Outcome
+) -> Iterator[dict[Path, Image.Image]]:
+    """Decoded photos by their target: a few at a time, or one by one."""
+    opened: dict[Path, Image.Image] = {}
+    for target, photo in bar(jobs.items(), "colouring", unit="photo"):
+        try:
+            opened[target] = open_photo(photo)
+        except ColorizeError as error:
+            outcome.failed.append(str(error))
+            continue
+        pixels = sum(image.width * image.height for image in opened.values())
+        if not several or len(opened) == _AT_ONCE or pixels > _MOST_AT_ONCE:
+            yield opened
+            opened.clear()
+    if opened:
+        yield opened
+
+
+def _color(colorizer: Colorizer, images: list[Image.Image]) -> list[Image.Image | Exception]:
+    """Each image in colour, or the error it met: together, or one by one if that fails."""
+    try:
+        return colorizer.batch(images)
+    except _FAILURES as error:
+        if len(images) == 1:
+            return [error]
+        return [result for image in images for result in _color(colorizer, [image])]
+
+
+def _line(photo: Path, error: Exception) -> str:
+    """What went wrong with a photo; a full disk is more than that, and is raised."""
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        raise error
+    return str(error) if isinstance(error, ColorizeError) else f"{photo}: {first_line(error)}"
 
 
 def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) -> dict[Path, Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,16 @@ from colorize.pixels import to_rgb, upright
 # Pixels painted at a time, whatever the photo's size: what a CPU's cache holds; a GPU wants more.
 _STRIP, _STRIP_ON_GPU = 2**18, 2**22
 _LONGEST = 4  # times the working size, for panoramas
+# A variance of scaled L below which a difference in lightness is grain, and says nothing of colour.
+_GRAIN = 0.03
 
 
 class Colorizer:
     """Colours photos with a trained generator.
 
     The photo keeps its own lightness to the pixel; only the colour comes from the network, which
-    sees the photo at the working size, and is brought up to the photo's size bilinearly.
+    sees the photo at the working size. Its colour is brought up to the photo's size along the
+    photo's own edges; see `color_map`.
 
     Args:
         generator: a trained `Generator`.
@@ -64,46 +69,54 @@ class Colorizer:
         """Load weights from a folder or by their hub name; raises ColorizeError if it cannot."""
         return cls(load_generator(weights), size, device, strength, flip)
 
-    @torch.inference_mode()
     def __call__(self, image: Image.Image) -> Image.Image:
         """Colour a PIL image of any mode: RGB of the same size, RGBA if it has transparency.
 
         The image is first turned upright if its EXIF says so. Colour in it is not looked at.
         """
-        image = upright(image)
-        has_alpha = image.has_transparency_data
-        alpha = image.convert("RGBA").getchannel("A") if has_alpha else None
-        rgb = to_rgb(image)
-        colored = self._paint(rgb, self.predict_ab(rgb))
-        if alpha is not None:
-            colored.putalpha(alpha)
-        return colored
+        return self.batch([image])[0]
 
     @torch.inference_mode()
-    def predict_ab(self, rgb: Image.Image) -> Tensor:
-        """Scaled ab (1, 2, h, w) at the working size, on the device."""
-        shape = working_shape(rgb.width, rgb.height, self.size)
-        small = rgb.resize(shape, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        L, _ = to_network(_to_tensor(np.array(small)).to(self.device))
+    def batch(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Colour images; those of one shape go through the network together."""
+        images = [upright(image) for image in images]
+        photos = [to_rgb(image) for image in images]
+        alike = defaultdict(list)
+        for i, photo in enumerate(photos):
+            alike[working_shape(photo.width, photo.height, self.size)].append(i)
+        colored: dict[int, Image.Image] = {}
+        for shape, members in alike.items():
+            small = [_shrink(photos[i], shape) for i in members]
+            L, _ = to_network(torch.cat(small).to(self.device))
+            maps = color_map(L, self.predict_ab(L)).split(1)
+            colored |= {i: self._paint(photos[i], m) for i, m in zip(members, maps, strict=True)}
+        for i, image in enumerate(images):
+            if image.has_transparency_data:
+                colored[i].putalpha(image.convert("RGBA").getchannel("A"))
+        return [colored[i] for i in range(len(images))]
+
+    def predict_ab(self, L: Tensor) -> Tensor:
+        """Scaled L (B, 1, h, w) to scaled ab (B, 2, h, w), both on the device."""
         ab = self.generator(L).float()
         if self.flip:
             ab = (ab + self.generator(L.flip(-1)).float().flip(-1)) / 2
         return ab * self.strength
 
-    def _paint(self, rgb: Image.Image, ab: Tensor) -> Image.Image:
-        """The lightness of `rgb` with the colour of `ab`, upsampled."""
-        colored = Image.new("RGB", rgb.size)
-        ab = F.interpolate(ab, size=(ab.shape[-2], rgb.width), mode="bilinear")
+    def _paint(self, rgb: Image.Image, color: Tensor) -> Image.Image:
+        """The lightness of `rgb` with the colour of a `color_map`."""
+        painted = Image.new("RGB", rgb.size)
+        color = F.interpolate(color, size=(color.shape[-2], rgb.width), mode="bilinear")
         strip = _STRIP if self.device.type == "cpu" else _STRIP_ON_GPU
         rows = max(1, strip // rgb.width)
         for top in range(0, rgb.height, rows):
             bottom = min(top + rows, rgb.height)
             grey = np.array(rgb.crop((0, top, rgb.width, bottom)))
             L, _ = scale_lab(lightness(_to_tensor(grey).to(self.device)))
-            painted = to_uint8(scaled_to_rgb(L, _stretch(ab, rgb.height, top, bottom)))[0]
-            pixels = torch.stack(painted.unbind(), dim=-1).cpu().numpy()
-            colored.paste(Image.fromarray(pixels), (0, top))
-        return colored
+            flat, slope = _stretch(color, rgb.height, top, bottom).split(2, dim=1)
+            pixels = to_uint8(scaled_to_rgb(L, torch.addcmul(flat, slope, L)))[0]
+            pixels = torch.stack(pixels.unbind(), dim=-1).cpu().numpy()
+            painted.paste(Image.fromarray(pixels), (0, top))
+        return painted
 
 
 def in_grey(photo: Image.Image) -> Image.Image:
@@ -120,6 +133,35 @@ def working_shape(width: int, height: int, size: int) -> tuple[int, int]:
     """
     scale = min(size / min(width, height), _LONGEST * size / max(width, height))
     return max(round(width * scale), MIN_SIDE), max(round(height * scale), MIN_SIDE)
+
+
+def color_map(L: Tensor, ab: Tensor) -> Tensor:
+    """Colour as a line in lightness, so that it follows edges that the working size has lost.
+
+    He, Sun and Tang, "Guided image filtering", 2010, fit ab = flat + slope * L around each pixel,
+    which also blurs what was sharp. Here the slope serves only what the photo's L has beyond L at
+    the working size: there, ab itself comes out.
+
+    Args:
+        L: scaled, (B, 1, h, w), at the working size.
+        ab: scaled, (B, 2, h, w).
+
+    Returns:
+        flat and slope, (B, 4, h, w); upsampled bilinearly, flat + slope * L is a photo's scaled ab.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+    covariance = mean(L * ab) - mean(L) * mean(ab)
+    variance = mean(L.square()) - mean(L).square()
+    slope = mean(covariance / (variance + _GRAIN))
+    return torch.cat((ab - slope * L, slope), dim=1)
+
+
+def _shrink(photo: Image.Image, shape: tuple[int, int]) -> Tensor:
+    small = photo.resize(shape, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return _to_tensor(np.array(small))
 
 
 def _stretch(ab: Tensor, height: int, top: int, bottom: int) -> Tensor:

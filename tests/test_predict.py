@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import scene
-from PIL import Image, ImageOps
+from PIL import Image
 
 from colorize import Colorizer
 from colorize.color import fit_to_gamut, lab_to_rgb, rgb_to_lab
 from colorize.pixels import to_rgb
-from colorize.predict import _stretch, in_grey, working_shape
+from colorize.predict import _stretch, color_map, in_grey, working_shape
 
 
 def lab(image):
@@ -133,13 +133,54 @@ def test_strength_scales_the_colours_and_nothing_else(colorizer):
 
 
 def test_flip_takes_the_mean_with_the_mirrored_photo(colorizer):
-    photo = to_rgb(Image.fromarray(scene(0)))
+    L = torch.rand(2, 1, 40, 48) * 2 - 1
     both = Colorizer(colorizer.generator, device="cpu", flip=True)
-    mirrored = colorizer.predict_ab(ImageOps.mirror(photo)).flip(-1)
-    wanted = (colorizer.predict_ab(photo) + mirrored) / 2
-    torch.testing.assert_close(both.predict_ab(photo), wanted, atol=0.02, rtol=0)
-    again = both.predict_ab(ImageOps.mirror(photo)).flip(-1)
-    torch.testing.assert_close(both.predict_ab(photo), again, atol=0.02, rtol=0)
+    with torch.inference_mode():
+        wanted = (colorizer.predict_ab(L) + colorizer.predict_ab(L.flip(-1)).flip(-1)) / 2
+        assert (wanted - colorizer.predict_ab(L)).abs().mean() > 0.01
+        torch.testing.assert_close(both.predict_ab(L), wanted)
+
+
+def test_where_nothing_was_lost_the_colour_is_the_network_s(colorizer):
+    L, ab = torch.rand(2, 1, 9, 12) * 2 - 1, torch.rand(2, 2, 9, 12) - 0.5
+    flat, slope = color_map(L, ab).split(2, dim=1)
+    assert slope.abs().mean() > 0.05
+    torch.testing.assert_close(flat + slope * L, ab)
+
+
+def test_colour_follows_an_edge_that_the_working_size_has_lost():
+    """Dark red beside light blue, with the border inside a pixel of the working size."""
+    light = (torch.arange(80) > 42).float().expand(1, 1, 64, 80)
+    L, ab = light - 0.5, torch.cat((0.5 - light, light - 0.5), dim=1) * 0.4
+    small_L, small_ab = (torch.nn.functional.avg_pool2d(x, 8) for x in (L, ab))
+
+    def up(x):
+        return torch.nn.functional.interpolate(x, (64, 80), mode="bilinear")
+
+    flat, slope = up(color_map(small_L, small_ab)).split(2, dim=1)
+    error, bilinear_error = ((x - ab).abs().mean() for x in (flat + slope * L, up(small_ab)))
+    assert error < 0.7 * bilinear_error
+
+
+def test_grain_gets_no_colour_of_its_own():
+    L = 0.05 * torch.randn(1, 1, 40, 40)
+    smooth = torch.linspace(-0.2, 0.2, 40).expand(1, 2, 40, 40)
+    _, slope = color_map(L, smooth).split(2, dim=1)
+    assert slope.abs().mean() < 0.01
+
+
+def test_photos_of_one_shape_go_through_the_network_together(colorizer):
+    images = [Image.fromarray(scene(i, *size)) for i, size in enumerate([(80, 64), (64, 80)] * 2)]
+    images[2].putalpha(Image.linear_gradient("L").resize((80, 64)))
+    one_by_one = [colorizer(image) for image in images]
+    shapes = []
+    colorizer.generator.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+    together = colorizer.batch(images)
+    assert sorted(shapes) == [(2, 1, 32, 40), (2, 1, 40, 32)]
+    for image, alone in zip(together, one_by_one, strict=True):
+        assert (image.mode, image.size) == (alone.mode, alone.size)
+        difference = np.abs(np.asarray(image).astype(int) - np.asarray(alone))
+        assert difference.max() <= 3
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
