@@ -150,6 +150,10 @@ def strength(text: str) -> float:
     return _number(text, float, 0.0, 10.0, "a number from 0 to 10")
 
 
+def port(text: str) -> int:
+    return _number(text, int, 1, 65535, "a port, a whole number from 1 to 65535")
+
+
 def _positive(text: str) -> int:
     return _number(text, int, 1, 10**9, "a whole number above 0")
 

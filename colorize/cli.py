@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from colorize.arguments import (
     json_file,
     onnx_file,
     picture_file,
+    port,
     settings,
     size,
     strength,
@@ -100,6 +102,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(run=_predict)
 
+    app = commands.add_parser("app", help="a web page that colours photos")
+    app.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
+    app.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: 127.0.0.1, this machine)",
+    )
+    app.add_argument("--port", type=port, help="default: the first free one from 7860 on")
+    app.set_defaults(run=_app)
+
     export = commands.add_parser("export", help="write weights as ONNX, for other programs")
     export.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
     export.add_argument("--out", type=onnx_file, required=True, metavar="FILE.onnx")
@@ -156,6 +168,14 @@ def _predict(args: argparse.Namespace) -> int:
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     print(f"{outcome.colored} coloured in {printable(str(args.out))}{skipped}{failed}")
     return 1 if outcome.failed else 0
+
+
+def _app(args: argparse.Namespace) -> None:
+    if importlib.util.find_spec("gradio") is None:
+        raise ColorizeError("the web page needs one more package: pip install gradio")
+    from colorize.app import serve
+
+    serve(args.weights, args.host, args.port)
 
 
 def _export(args: argparse.Namespace) -> None:

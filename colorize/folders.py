@@ -123,9 +123,7 @@ def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) 
     photos = list(_photos(inputs, out, outcome))
     originals = {photo.resolve() for photo, _ in photos}
     for photo, inside in photos:
-        target = out / inside
-        if target.suffix.lower() == ".gif":  # 256 colours would be too few
-            target = target.with_suffix(".png")
+        target = out / result_name(inside)
         if target.resolve() in originals:
             outcome.failed.append(f"{target}: is one of the photos; give another --out")
         elif target in jobs:
@@ -153,6 +151,11 @@ def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tup
         for photo in photos:
             if not (among and results in photo.resolve().parents):
                 yield photo, photo.relative_to(path) if path.is_dir() else Path(photo.name)
+
+
+def result_name(photo: Path) -> Path:
+    """The name of a photo's result: its own, but a GIF's 256 colours would be too few."""
+    return photo.with_suffix(".png") if photo.suffix.lower() == ".gif" else photo
 
 
 def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) -> None:

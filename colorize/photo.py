@@ -57,24 +57,26 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(root) / name for name in files if not name.startswith("."))
 
 
-def open_photo(path: Path, at_least: int | None = None) -> Image.Image:
+def open_photo(
+    path: Path, at_least: int | None = None, most_pixels: int | None = None
+) -> Image.Image:
     """Open and decode a photo, turned the way its EXIF says.
 
     Args:
         path: the file.
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter
             side stays above this many pixels. None decodes it whole.
+        most_pixels: larger ones are refused before they are decoded (default: MOST_PIXELS).
 
     Raises:
-        ColorizeError: the file is missing, is not a photo that Pillow can read, or has more than
-            MOST_PIXELS.
+        ColorizeError: the file is missing, too large, or not a photo that Pillow can read.
 
     Returns:
         A PIL image of the file's mode; `info["deep"]` tells whether it had more than 8 bits.
     """
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > (most_pixels or MOST_PIXELS):
                 raise ValueError(f"{image.width}x{image.height} pixels, too many")
             # Pillow cuts 16-bit colours to 8 bits while it decodes.
             deep = any("16" in str(tile.args) for tile in getattr(image, "tile", ()))

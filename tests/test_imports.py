@@ -29,6 +29,7 @@ ORDER = [
     "predict",
     "folders",
     "export",
+    "app",
     "evaluate",
     "device",
     "precision",

@@ -1,0 +1,351 @@
+"""The web page: what it makes of a photo, in a real browser, and what it keeps to itself."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import scene
+from PIL import Image
+
+from colorize import cli
+from colorize.app import _color, build_page
+from colorize.checkpoint import save_weights
+from colorize.errors import ColorizeError
+from colorize.predict import in_grey
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+WAIT = 60_000  # milliseconds
+TEMPORARY = "colorize-app-*"
+
+
+def chroma(image):
+    return np.ptp(np.asarray(image.convert("RGB")).astype(int), axis=-1).mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "result"), [("a.jpg", "a-coloured.jpg"), ("b.gif", "b-coloured.png")]
+)
+def test_a_photo_is_shown_small_and_kept_whole(colorizer, tmp_path, name, result):
+    Image.fromarray(scene(0, 2000, 1000)).convert("L").save(tmp_path / name)
+    (before, after), file, line = _color(colorizer, tmp_path / name, tmp_path)
+    assert before.size == after.size == (1600, 800)
+    assert chroma(before) == 0
+    assert chroma(after) > 5
+    assert file.name == result
+    with Image.open(file) as whole:
+        assert whole.size == (2000, 1000)
+        assert chroma(whole) > 5
+    assert line.startswith("2000 x 1000 pixels")
+
+
+def test_what_cannot_be_coloured_is_one_line_without_its_place(colorizer, tmp_path, monkeypatch):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    with pytest.raises(ColorizeError) as error:
+        _color(colorizer, tmp_path / "bad.jpg", tmp_path)
+    assert str(error.value) == "cannot be read as a photo (no kind of photo that is known)"
+    Image.fromarray(scene(0)).save(tmp_path / "good.png")
+    monkeypatch.setattr("colorize.app._MOST_PIXELS", 1000)
+    with pytest.raises(ColorizeError, match="80x64 pixels, too many"):
+        _color(colorizer, tmp_path / "good.png", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.jpg", "good.png"}
+
+
+def test_deep_photos_are_said_to_lose_bits(colorizer, tmp_path):
+    deep = np.asarray(Image.fromarray(scene(0)).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    *_, line = _color(colorizer, tmp_path / "deep.png", tmp_path)
+    assert line.endswith("more than 8 bits a channel became 8")
+
+
+def test_nothing_is_written_beside_the_source(colorizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    before = {path.name for path in Path(cli.__file__).parent.iterdir()}
+    build_page(colorizer, tmp_path)
+    assert {path.name for path in Path(cli.__file__).parent.iterdir()} == before
+
+
+def test_without_gradio_it_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["app", "--weights", "anything"]) == 1
+    assert capsys.readouterr().err.endswith("one more package: pip install gradio\n")
+
+
+class Served:
+    """The page, served by the command that users give."""
+
+    def __init__(self, folder, weights):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = [sys.executable, "-m", "colorize", "app", "--weights", str(weights)]
+        self.command += ["--port", str(self.port)]
+        self.process = subprocess.Popen(
+            self.command,
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(self.temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = self.process.stdout.readline()
+
+    def ask(self, path, data=None, headers=None):
+        """Status and body of a request."""
+        request = urllib.request.Request(self.url + path, data, headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def color(self, photo):
+        """What the page answers to a client that names `photo` as the file it uploaded."""
+        config = json.loads(self.ask("/config")[1])
+        (job,) = (d for d in config["dependencies"] if len(d["inputs"]) == 4)
+        data = [photo, 1, 32, False]
+        body = {"data": data, "fn_index": job["id"], "session_hash": "test"}
+        self.ask(
+            "/gradio_api/queue/join",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        _, events = self.ask("/gradio_api/queue/data?session_hash=test")
+        messages = [json.loads(x[6:]) for x in events.splitlines() if x.startswith("data: ")]
+        return next(m for m in messages if m["msg"] == "process_completed")
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    import torch
+
+    from colorize.generator import Generator
+
+    torch.manual_seed(0)
+    generator = Generator(decoder_widths=(32, 16, 16, 8, 8), working_size=64)
+    torch.nn.init.normal_(generator.head.weight, std=0.5)
+    folder = tmp_path_factory.mktemp("weights") / "generator"
+    save_weights(generator, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("served")
+    Image.fromarray(scene(0)).save(folder / "secret.png")
+    page = Served(folder, weights)
+    page.folder = folder
+    assert page.said == f"open {page.url}/ in a browser; Ctrl-C stops\n"
+    yield page
+    page.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("no Chromium or Chrome here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield chrome
+        chrome.close()
+
+
+@pytest.fixture
+def page(browser, served):
+    """The page, opened; no address but its own may be asked for."""
+    foreign = []
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.on("request", lambda r: foreign.append(r.url) if served.url not in r.url else None)
+    page.goto(served.url)
+    page.wait_for_selector("#examples img", timeout=WAIT)
+    yield page
+    page.close()
+    assert [url for url in foreign if not url.startswith(("data:", "blob:"))] == []
+
+
+def upload(page, path):
+    page.locator("#photo input[type=file]").set_input_files(path)
+
+
+def wait_for_line(page, text):
+    page.wait_for_selector(f"#line:has-text('{text}')", timeout=WAIT)
+
+
+def downloaded(page, folder):
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_text("Download at full size").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    with Image.open(path) as image:
+        image.load()
+    return path, image
+
+
+def test_upload_compare_and_download(page, tmp_path):
+    photo = Image.fromarray(scene(3, 1900, 700)).convert("L")
+    photo.save(tmp_path / "old photo.png")
+    upload(page, tmp_path / "old photo.png")
+    wait_for_line(page, "1900 x 700 pixels, coloured in")
+    path, colored = downloaded(page, tmp_path)
+    assert path.name == "old photo-coloured.png"
+    assert colored.size == (1900, 700)
+    assert chroma(colored) > 5
+    moved = np.asarray(in_grey(colored)).astype(int) - np.asarray(in_grey(photo))
+    assert np.abs(moved).mean() < 1
+
+    slider = page.locator("#shown")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+
+    def colour_at(x):
+        """Colour on the screen at a share of the slider's width."""
+        page.screenshot(path=tmp_path / "shot.png", clip=slider.bounding_box())
+        with Image.open(tmp_path / "shot.png") as shot:
+            at, middle = int(x * shot.width), shot.height // 2
+            return chroma(shot.crop((at - 20, middle + 40, at + 20, middle + 80)))
+
+    assert colour_at(0.25) < 2  # grey on the left of the line, colour on its right
+    assert colour_at(0.75) > 5
+    handle = page.locator(
+        "#shown .handle, #shown [role=slider], #shown .inner"
+    ).first.bounding_box()
+    middle = handle["y"] + handle["height"] / 2
+    page.mouse.move(handle["x"] + handle["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.1 * box["width"], middle, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    assert colour_at(0.25) > 5
+
+
+def test_knobs_colour_again(page, tmp_path):
+    page.locator("#examples img").nth(1).click()
+    wait_for_line(page, "coloured in")
+    lively = chroma(downloaded(page, tmp_path)[1])
+    strength = page.get_by_label("number input for Strength")
+    strength.fill("0")
+    strength.press("Enter")
+    deadline = time.time() + 60
+    while (now := chroma(downloaded(page, tmp_path)[1])) > 2 and time.time() < deadline:
+        page.wait_for_timeout(300)
+    assert lively > 5
+    assert now < 1
+
+
+def test_a_bad_file_is_one_line_and_the_next_photo_works(page, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    upload(page, tmp_path / "bad.jpg")
+    wait_for_line(page, "cannot be read as a photo (no kind of photo that is known)")
+    assert page.get_by_text("Download at full size").is_disabled()
+    page.locator("#photo").get_by_label("Clear").click()
+    Image.fromarray(scene(0)).save(tmp_path / "good.png")
+    upload(page, tmp_path / "good.png")
+    wait_for_line(page, "80 x 64 pixels")
+    assert downloaded(page, tmp_path)[1].size == (80, 64)
+
+
+def test_several_people_at_once_get_their_own_photos(browser, served, tmp_path):
+    pages = [browser.new_context().new_page() for _ in range(4)]
+    for i, one in enumerate(pages):
+        one.goto(served.url)
+        one.wait_for_selector("#examples img", timeout=WAIT)
+        Image.fromarray(scene(i, 300 + i, 200)).save(tmp_path / "photo.png")
+        upload(one, tmp_path / "photo.png")
+    for i, one in enumerate(pages):
+        wait_for_line(one, f"{300 + i} x 200 pixels")
+        assert downloaded(one, tmp_path)[1].size == (300 + i, 200)
+        one.context.close()
+
+
+def test_on_a_phone_everything_fits(browser, served):
+    phone = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True)
+    phone.goto(served.url)
+    phone.wait_for_selector("#examples img", timeout=WAIT)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.close()
+
+
+def test_no_file_of_the_machine_can_be_read(served):
+    secret = served.folder / "secret.png"
+    for path in (secret, "/etc/hostname", "../secret.png", served.temporary):
+        status, _ = served.ask(f"/gradio_api/file={path}")
+        assert status in (403, 404), path
+    for path in (str(secret), "/etc/hostname"):
+        answer = served.color({"path": path, "meta": {"_type": "gradio.FileData"}})
+        assert not answer["success"], path
+
+
+def test_an_address_is_not_fetched(served):
+    url = f"{served.url}/theme.css"
+    answer = served.color({"path": url, "url": url, "meta": {"_type": "gradio.FileData"}})
+    assert not answer["success"]
+    assert "not an address" in answer["output"]["error"]
+
+
+def post_file(served, name, content):
+    body = (
+        f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    ).encode()
+    body += content + b"\r\n--x--\r\n"
+    return served.ask(
+        "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}
+    )
+
+
+def test_uploads_stay_in_the_temporary_folder_and_are_limited(served):
+    status, body = post_file(served, "../../../../evil.jpg", b"x")
+    assert status == 200
+    (path,) = map(Path, json.loads(body))
+    (folder,) = served.temporary.glob(TEMPORARY)
+    assert folder / "cache" in path.parents
+    assert list(served.folder.rglob("evil.jpg")) == [path]
+    status, _ = post_file(served, "large.jpg", bytes(51 * 2**20))
+    assert status == 413
+
+
+def test_a_taken_port_is_one_line(served, weights):
+    done = subprocess.run(served.command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"colorize: cannot listen on 127.0.0.1, port {served.port} ")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_leaves_nothing_behind(tmp_path, weights, how):
+    page = Served(tmp_path, weights)
+    post_file(page, "photo.jpg", b"x")
+    assert len(list(page.temporary.glob(TEMPORARY))) == 1
+    assert page.stop(how) == (130, "colorize: stopped\n")
+    assert list(page.temporary.glob(TEMPORARY)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no Linux")
+def test_only_this_machine_is_let_in(served):
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    rows = [line.split() for t in tables if t.exists() for line in t.read_text().splitlines()[1:]]
+    listening = [
+        row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{served.port:04X}")
+    ]
+    assert listening == [f"0100007F:{served.port:04X}"]
