@@ -119,7 +119,7 @@ def _number(text: str, kind: type, low: float, high: float, what: str) -> float:
     return value
 
 
-def json_file(text: str) -> Path:
+def text_file(text: str) -> Path:
     if Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a folder, not a file to write")
     return Path(text)

@@ -42,13 +42,13 @@ def write_json(path: Path, values: Any) -> None:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write a row an epoch as CSV; stages have different losses, so some cells are empty."""
-    columns = list(dict.fromkeys(name for row in history for name in row))
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV, whole; what a row lacks stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     with write_whole(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows(rows)
 
 
 def save_weights(generator: Generator, folder: Path) -> None:

@@ -14,13 +14,13 @@ from typing import NoReturn
 # Nothing here imports torch before a command runs: --help answers at once.
 from colorize.arguments import (
     add_settings,
-    json_file,
     onnx_file,
     picture_file,
     port,
     settings,
     size,
     strength,
+    text_file,
 )
 from colorize.config import RunConfig
 from colorize.errors import ColorizeError, printable
@@ -122,10 +122,22 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
     evaluate.add_argument("--size", type=size, default=256, help="side in pixels (default: 256)")
     evaluate.add_argument(
-        "--json", type=json_file, metavar="FILE", help="also write the measures here"
+        "--json", type=text_file, metavar="FILE", help="also write the measures here"
+    )
+    evaluate.add_argument(
+        "--csv", type=text_file, metavar="FILE", help="also write the measures of each photo here"
     )
     evaluate.add_argument(
         "--grid", type=picture_file, metavar="FILE", help="also draw eight photos here"
+    )
+    evaluate.add_argument(
+        "--best-worst",
+        type=picture_file,
+        metavar="FILE",
+        help="also draw the ten best and the ten worst here",
+    )
+    evaluate.add_argument(
+        "--perceptual", action="store_true", help="also FID and LPIPS; downloads their networks"
     )
     evaluate.set_defaults(run=_evaluate)
     return parser
@@ -186,7 +198,16 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from colorize.run import evaluate_folder, table
+    from colorize.report import evaluate_folder, table
 
-    measures = evaluate_folder(args.data, args.weights, args.size, args.json, args.grid)
+    measures = evaluate_folder(
+        args.data,
+        args.weights,
+        args.size,
+        summary=args.json,
+        each=args.csv,
+        picture=args.grid,
+        best_worst=args.best_worst,
+        perceptual=args.perceptual,
+    )
     print(table({"coloured": measures}))

@@ -1,13 +1,19 @@
 """Measure a generator on photos: the same protocol while training and in `colorize evaluate`.
 
-Photos are brought to a square by `photo.fit_square`; the generator predicts ab from their L; RGB
-is composed of the true L and the predicted ab and rounded to 8 bits before anything is compared.
+1. A photo is brought to a square by `photo.fit_square`: resized to cover it (bicubic, antialiased),
+   the middle kept; 8-bit sRGB. Grey photos count like any other.
+2. The generator sees L of that square and predicts ab, at that size.
+3. RGB is composed of the true L and the predicted ab, what sRGB cannot show is pulled towards
+   grey, and the result is rounded to 8 bits. That is compared with the photo; L1 is of scaled ab.
+4. Every measure is of one photo (`metrics.py` defines them), the summary is their mean over all;
+   delta_colorfulness is the difference of the two mean colourfulnesses; FID is of the whole set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +22,9 @@ from colorize.color import scaled_to_rgb
 from colorize.data import PhotoSet, to_network
 from colorize.metrics import ab_l1, ciede2000, colorfulness, psnr, ssim, to_uint8
 from colorize.progress import bar
+
+# Coloured and true photos, uint8 (B, 3, H, W), to more measures of each photo, by name.
+MoreMeasures: TypeAlias = Callable[[Tensor, Tensor], dict[str, list[float]]]
 
 
 def measure(
@@ -54,18 +63,22 @@ def measure_each(
     batch_size: int = 16,
     device: torch.device | str = "cpu",
     full: bool = False,
+    more: MoreMeasures | None = None,
 ) -> list[dict[str, float]]:
     """The measures of each photo, in the order of the set; see `measure`."""
     rows: list[dict[str, float]] = []
     starts = range(0, len(photos), batch_size)
     for first in bar(starts, "measuring", unit="batch", show=full):  # without, it takes a moment
         rgb = photos.__getitems__(range(first, min(first + batch_size, len(photos)))).to(device)
-        rows += measure_batch(predict, rgb, full)
+        rows += measure_batch(predict, rgb, full, more)
     return rows
 
 
 def measure_batch(
-    predict: Callable[[Tensor], Tensor], rgb: Tensor, full: bool = False
+    predict: Callable[[Tensor], Tensor],
+    rgb: Tensor,
+    full: bool = False,
+    more: MoreMeasures | None = None,
 ) -> list[dict[str, float]]:
     """Measures of each photo of a uint8 batch (B, 3, H, W); see `measure`."""
     L, ab = to_network(rgb)
@@ -84,6 +97,8 @@ def measure_batch(
         ]
         columns["ssim"] = [ssim(*pair) for pair in pairs]
         columns["ciede2000"] = [ciede2000(*pair) for pair in pairs]
+    if more:
+        columns |= more(colored, rgb)
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]

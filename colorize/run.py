@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.data import Photos, load_photo_set, load_photos, spread, to_network
+from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError, printable
@@ -19,9 +18,10 @@ from colorize.evaluate import measure
 from colorize.generator import Generator
 from colorize.photo import open_photo
 from colorize.predict import Colorizer
+from colorize.report import grid_of, table
 from colorize.sources import builtin_photos
 from colorize.train import Trainer
-from colorize.viz import Figure, grid, sample_saver, save
+from colorize.viz import Figure, sample_saver, save
 
 # Seven photos can only be learnt by heart, so: many crops of each, few held out, a short average.
 DEMO = RunConfig(
@@ -122,48 +122,6 @@ def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
     return metrics
 
 
-def evaluate_folder(
-    data: str, weights: str, size: int, file: Path | None = None, picture: Path | None = None
-) -> dict[str, float]:
-    """Measure weights on all readable photos of a folder.
-
-    Args:
-        data: a folder, "coco" or "builtin".
-        file: also write the measures here, as JSON.
-        picture: also draw eight of the photos here: grey, coloured, truth.
-
-    Raises:
-        ColorizeError: no such folder or weights, or no photo that can be read.
-    """
-    colorizer = Colorizer.from_pretrained(weights)
-    photos, unreadable = load_photo_set(data, size)
-    for line in unreadable:
-        print(f"left out: {printable(line)}")
-    measures = measure(colorizer.generator, photos, device=colorizer.device, full=True)
-    if file:
-        write_json(
-            file,
-            {"data": data, "weights": weights, "size": size, "photos": len(photos), **measures},
-        )
-    if picture:
-        chosen = spread(len(photos), 8)
-        captions = [Path(photos.names[row]).name for row in chosen]
-        save(grid_of(colorizer, photos.__getitems__(chosen), captions), picture)
-    return measures
-
-
-def table(metrics: dict[str, dict[str, float]]) -> str:
-    """Measures as text, a row a network."""
-    names = next(iter(metrics.values()), {})
-    # As wide as it must be: the output of a notebook cell has room for 90 characters.
-    titles = {name: f"{name.replace('colorfulness', 'colorf.'):>7}" for name in names}
-    lines = [" " * 10 + "".join(f"  {title}" for title in titles.values())]
-    for stage, row in metrics.items():
-        cells = (f"  {row[name]:>{len(title)}.4f}" for name, title in titles.items())
-        lines.append(f"{stage:<10}" + "".join(cells))
-    return "\n".join(lines)
-
-
 def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
     """Photos that the network of a run folder was trained on, then photos it never saw."""
     shown = [(photos.train, "trained on"), (photos.val, "not seen in training")]
@@ -189,13 +147,6 @@ def run_demo(out: Path) -> None:
         f"{out / 'coloured.png'}: {source.name}, which was trained on, coloured at its full size "
         f"of {grey.width}x{grey.height} from {out / 'grey.png'}"
     )
-
-
-@torch.inference_mode()
-def grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
-    """A figure of uint8 photos (B, 3, H, W), coloured at their size."""
-    L, ab = to_network(rgb.to(colorizer.device))
-    return grid(L.cpu(), colorizer.generator(L).cpu(), ab.cpu(), captions)
 
 
 def _check_out(source: str, out: Path, resume: bool) -> None:

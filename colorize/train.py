@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_history
+from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_csv
 from colorize.config import TrainConfig
 from colorize.data import Photos, random_crop_flip, spread, to_network, train_loader
 from colorize.epoch import EpochReport, Stage, epoch_seed, run_epoch
@@ -197,7 +197,7 @@ class Trainer:
     def _save(self, stage: Stage, epoch: int) -> None:
         self._save_weights()
         if self.checkpoint and self.accelerator.is_main_process:
-            write_history(self.out / "history.csv", self.history)
+            write_csv(self.out / "history.csv", self.history)
             # Last: if the run stops before this is done, the epoch is repeated, files and all.
             state = {
                 "stage": stage.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ from IPython.display import Image, display
 from torch import Tensor
 
 from colorize.checkpoint import load_generator
-from colorize.data import PhotoSet, to_network
+from colorize.data import to_network
 from colorize.errors import ColorizeError
-from colorize.predict import Colorizer
-from colorize.run import grid_of
 from colorize.viz import Figure, jpeg
 
 
@@ -79,19 +77,3 @@ def predictions(rgb: Tensor, weights: dict[str, Path]) -> tuple[Tensor, dict[str
     L, ab = to_network(rgb)
     versions = {name: load_generator(folder)(L) for name, folder in weights.items()}
     return L, versions | {"truth": ab}
-
-
-def extremes(
-    rows: Sequence[dict[str, float]],
-    photos: PhotoSet,
-    colorizer: Colorizer,
-    measure: str,
-    count: int,
-) -> tuple[Figure, Figure]:
-    """Grids of the photos with the least and with the most of a measure."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i][measure])
-    figures = []
-    for chosen in (order[:count], order[::-1][:count]):
-        captions = [f"{Path(photos.names[i]).name}: {rows[i][measure]:.1f}" for i in chosen]
-        figures.append(grid_of(colorizer, photos.__getitems__(chosen), captions))
-    return figures[0], figures[1]

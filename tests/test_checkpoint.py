@@ -13,7 +13,7 @@ from colorize.checkpoint import (
     load_generator,
     save_checkpoint,
     save_weights,
-    write_history,
+    write_csv,
     write_json,
     write_whole,
 )
@@ -136,5 +136,5 @@ def test_pickled_code_is_not_run(tmp_path):
 
 
 def test_history_of_two_stages_has_all_columns(tmp_path):
-    write_history(tmp_path / "history.csv", [{"stage": "a", "l1": 1}, {"stage": "b", "d": 2}])
+    write_csv(tmp_path / "history.csv", [{"stage": "a", "l1": 1}, {"stage": "b", "d": 2}])
     assert (tmp_path / "history.csv").read_text().splitlines() == ["stage,l1,d", "a,1,", "b,,2"]

@@ -39,7 +39,7 @@ def test_grid_says_which_photos_were_trained_on(tmp_path, monkeypatch, photos, s
 
     save_weights(small_generator, tmp_path / "generator")
     seen = {}
-    monkeypatch.setattr(run, "grid", lambda *args: seen.update(captions=args[3]))
+    monkeypatch.setattr(run, "grid_of", lambda *args: seen.update(captions=args[2]))
     run.run_grid(tmp_path, photos)
     assert seen["captions"] == [
         *(f"scene-{i}: trained on" for i in range(6)),

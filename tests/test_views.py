@@ -4,7 +4,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from colorize import views
-from colorize.checkpoint import save_weights, write_history
+from colorize.checkpoint import save_weights, write_csv
 from colorize.errors import ColorizeError
 
 
@@ -35,11 +35,11 @@ def test_the_view_is_one_and_the_same_for_all_epochs(tmp_path, monkeypatch):
 
 def test_versions_are_named_by_the_stages_that_were_run(tmp_path, photos, small_generator):
     save_weights(small_generator, tmp_path / "generator")
-    write_history(tmp_path / "history.csv", [{"stage": "pretrain", "epoch": 1}])
+    write_csv(tmp_path / "history.csv", [{"stage": "pretrain", "epoch": 1}])
     assert views.stage_weights(tmp_path) == {"L1": tmp_path / "generator"}
     save_weights(small_generator, tmp_path / "pretrained")
     assert views.stage_weights(tmp_path) == {"L1": tmp_path / "pretrained"}
-    write_history(tmp_path / "history.csv", [{"stage": stage} for stage in ("pretrain", "gan")])
+    write_csv(tmp_path / "history.csv", [{"stage": stage} for stage in ("pretrain", "gan")])
     weights = views.stage_weights(tmp_path)
     assert weights == {"L1": tmp_path / "pretrained", "L1 + GAN": tmp_path / "generator"}
     L, versions = views.predictions(photos.val.middle([0, 1], 32), weights)
