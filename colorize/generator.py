@@ -14,6 +14,7 @@ from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from colorize.card import CARD_NAME, bare_card
 from colorize.color import L_SCALE, lightness_to_grey
 from colorize.config import ENCODERS
 from colorize.errors import ColorizeError, first_line
@@ -154,6 +155,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
     ) -> None:
         super().__init__()
         self.working_size = working_size
+        self.card = ""  # the model card that it was loaded with
         self.encoder = Encoder(encoder)
         # Each stage joins the next finer features; the last joins L itself.
         skips = [*reversed(self.encoder.widths[:-1]), 1]
@@ -186,6 +188,12 @@ class Generator(nn.Module, PyTorchModelHubMixin):
             x = stage(x, skip)
         return torch.tanh(self.head(x))
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What `save_pretrained` and `push_to_hub` call: the weights, and the model card."""
+        super()._save_pretrained(save_directory)
+        card = self.card or bare_card(self.working_size)
+        (save_directory / CARD_NAME).write_text(card, encoding="utf-8")
+
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Generator:
         """What `from_pretrained` calls: safetensors only, and every key must fit."""
@@ -209,6 +217,8 @@ class Generator(nn.Module, PyTorchModelHubMixin):
                 f"differ, first {', '.join(wrong[:3])}"
             )
         generator.load_state_dict(state)
+        if (card := file.parent / CARD_NAME).is_file():
+            generator.card = card.read_text(encoding="utf-8", errors="replace")
         return generator.to(device).eval()
 
 

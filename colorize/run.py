@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from colorize.card import CARD_NAME, run_card
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
@@ -110,14 +111,24 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
 
 
 def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
-    """Measure the weights of each stage on the held-out photos and write metrics.json."""
+    """Measure the weights of each stage on the held-out photos.
+
+    Writes metrics.json, and a model card beside each stage's weights.
+    """
+    config = load_config(out)
+    counts = (len(photos.train), len(photos.val), len(photos.grey))
     metrics: dict[str, Any] = {}
     for stage in ("pretrained", "generator"):
-        if (out / stage).is_dir() and len(photos.val):
+        if not (out / stage).is_dir():
+            continue
+        if len(photos.val):
             colorizer = Colorizer.from_pretrained(out / stage)
             metrics[stage] = measure(
                 colorizer.generator, photos.val, device=colorizer.device, full=True
             )
+        with write_whole(out / stage / CARD_NAME) as temporary:
+            card = run_card(config, stage, counts, metrics.get(stage, {}))
+            temporary.write_text(card, encoding="utf-8")
     write_json(out / "metrics.json", {"photos": len(photos.val), **metrics})
     return metrics
 

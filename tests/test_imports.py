@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "progress",
     "config",
+    "card",
     "color",
     "losses",
     "generator",

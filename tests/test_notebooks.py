@@ -246,7 +246,7 @@ def test_evaluate_runs_to_the_end(finished, tmp_path):
     Image.fromarray(scene(3, 300, 200)).save(tmp_path / "own" / "scene.png")
     weights = str(folder / "runs" / "colorize" / "generator")
     _, shown = run("evaluate", tmp_path, WEIGHTS=weights, SIZE=64, FOLDER="own")
-    assert len(shown) == 4
+    assert len(shown) == 3
     assert (tmp_path / "runs" / "evaluate" / "measures.csv").read_text().count("\n") == 8
     with Image.open(tmp_path / "runs" / "evaluate" / "coloured" / "own" / "scene.png") as colored:
         assert colored.size == (300, 200)
