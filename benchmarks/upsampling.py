@@ -24,7 +24,7 @@ from colorize.color import AB_SCALE, scaled_to_rgb
 from colorize.data import to_network
 from colorize.metrics import colorfulness, to_uint8
 from colorize.photo import find_photos, open_rgb
-from colorize.predict import color_map, working_shape
+from colorize.predict import color_map, to_tensor, working_shape
 
 LARGEST = 2560  # pixels of the longer side
 GREY = 8.0  # photos less colourful than this have no edges of colour to follow
@@ -46,8 +46,10 @@ def main() -> None:
     for path in find_photos(args.folder):
         photo = open_rgb(path)
         photo.thumbnail((LARGEST, LARGEST))
-        if colorfulness(to_tensor(photo)) >= GREY:
+        if colorfulness(to_tensor(np.array(photo))) >= GREY:
             rows.append(errors(photo, args.size, args.grain, colorizer))
+    if not rows:
+        parser.exit(1, f"{args.folder}: no photo in it is colourful\n")
     bilinear, bilinear_edges, ours, ours_edges = (
         fmean(column) for column in zip(*rows, strict=True)
     )
@@ -59,14 +61,14 @@ def main() -> None:
 
 def errors(photo: Image.Image, size: int, grain: float, colorizer: Colorizer | None) -> list[float]:
     """Mean errors of bilinear and of ours, each over the photo and at edges of colour."""
-    L, ab = to_network(to_tensor(photo))
+    L, ab = to_network(to_tensor(np.array(photo)))
     if grain:
         noisy = (L + grain * torch.randn_like(L)).clamp(-1, 1)
         pixels = to_uint8(scaled_to_rgb(noisy, ab))[0].permute(1, 2, 0).numpy()
         photo = Image.fromarray(pixels)
-        L, _ = to_network(to_tensor(photo))
+        L, _ = to_network(to_tensor(np.array(photo)))
     small = photo.resize(working_shape(*photo.size, size), Image.Resampling.BICUBIC)
-    small_L, small_ab = to_network(to_tensor(small))
+    small_L, small_ab = to_network(to_tensor(np.array(small)))
     if colorizer:
         with torch.inference_mode():
             small_ab = colorizer.predict_ab(small_L)
@@ -85,10 +87,6 @@ def errors(photo: Image.Image, size: int, grain: float, colorizer: Colorizer | N
 
 def upsample(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear")
-
-
-def to_tensor(photo: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
 
 
 if __name__ == "__main__":

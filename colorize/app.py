@@ -1,33 +1,29 @@
-"""The web page: drop a photo, compare it with its coloured self, download that at full size."""
+"""The server of the web page: address, limits, and a temporary folder that goes with it."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from colorize.errors import ColorizeError, first_line, printable
-from colorize.folders import result_name, save_photo
-from colorize.photo import PHOTO_SUFFIXES, open_photo
-from colorize.predict import Colorizer, in_grey
-from colorize.sources import builtin_photos
+from colorize.errors import ColorizeError
+from colorize.page import build_page
+from colorize.predict import Colorizer
 
 _LARGEST_FILE = "50mb"
-_MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's own
-_SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all
-_EXAMPLE_SIDE = 800
-_WAITING = 32  # photos in the queue; who comes later is told to try again
-_KEPT = 3600  # seconds that photos and results stay on the disk
-_SIZES = (64, 512)  # working sizes to choose from
-_INTRO = """# Colour a photo
-Drop a photo, or take one of the examples below. Drag the line to compare. The lightness stays as it
-is, the colours are a guess. Photos and results are deleted after an hour."""
+_MOST_AT_ONCE = 51 * 2**20  # bytes of an upload: one file, and what surrounds it
+_MOST_KEPT = 2 * 2**30  # bytes of all photos and results on the disk
+_PORTS = range(7860, 7960)
+_LAST_PHOTO = 60  # seconds that a photo in work has to be finished when the page stops
 
 
 def serve(weights: str | Path, host: str = "127.0.0.1", port: int | None = None) -> None:
@@ -42,176 +38,82 @@ def serve(weights: str | Path, host: str = "127.0.0.1", port: int | None = None)
         ColorizeError: no such weights, or the port is taken.
     """
     colorizer = Colorizer.from_pretrained(weights)
+    port = _free_port(host, port)
+    # Gradio asks its own page whether it is up; a proxy cannot.
+    os.environ["NO_PROXY"] = f"{os.environ.get('NO_PROXY', '')},localhost,127.0.0.1,{host}"
+    busy = threading.Lock()
     with tempfile.TemporaryDirectory(prefix="colorize-app-") as name:
         folder = Path(name).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
-        page = build_page(colorizer, folder)
-        try:
-            _, url, _ = page.launch(
-                server_name=host,
-                server_port=port,
-                max_file_size=_LARGEST_FILE,
-                prevent_thread_lock=True,
-                quiet=True,
-                share=False,
-                ssr_mode=False,
-                footer_links=[],
-                # Named fonts would be fetched from Google.
-                theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-            )
-        except OSError as error:
-            raise ColorizeError(
-                f"cannot listen on {host}, port {port or '7860 to 7959'} ({first_line(error)}); "
-                "give another --port or --host"
-            ) from error
+        page = build_page(colorizer, folder, busy)
+        _, url, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=_LARGEST_FILE,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            ssr_mode=False,
+            footer_links=[],
+            # Named fonts would be fetched from Google.
+            theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+            app_kwargs={"middleware": [Middleware(_UploadLimit, folder=folder / "cache")]},
+        )
         print(f"open {url} in a browser; Ctrl-C stops", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder goes
+        for stop in ("SIGTERM", "SIGHUP"):  # so that the folder goes
+            if hasattr(signal, stop):  # Windows has one of them
+                signal.signal(getattr(signal, stop), signal.default_int_handler)
         try:
             threading.Event().wait()
         finally:
             page.close()
+            # Python must not end, nor the folder go, while torch is at work; no other photo begins.
+            busy.acquire(timeout=_LAST_PHOTO)
 
 
-def build_page(colorizer: Colorizer, folder: Path) -> gr.Blocks:
-    """The page, not yet served.
-
-    Args:
-        folder: a temporary folder, in which gradio keeps its files under `cache`.
-    """
-    results = folder / "cache" / "results"
-    results.mkdir(parents=True)
-
-    def color(photo: str | None, strength: float, size: int, flip: bool) -> tuple:
-        if photo is None:
-            return None, gr.DownloadButton(value=None, interactive=False), ""
-        painter = Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
-        try:
-            shown, file, line = _color(painter, Path(photo), results)
-        except ColorizeError as error:
-            return None, gr.DownloadButton(value=None, interactive=False), f"**{error}**"
-        return shown, gr.DownloadButton(value=file, interactive=True), line
-
-    examples = _examples(folder / "examples")
-    with gr.Blocks(title="colorize", analytics_enabled=False, delete_cache=(600, _KEPT)) as page:
-        gr.Markdown(_INTRO)
-        with gr.Row():
-            with gr.Column(scale=1, min_width=300):
-                photo = gr.File(
-                    label="Photo", file_types=sorted(PHOTO_SUFFIXES), height=150, elem_id="photo"
-                )
-                _take_uploads_alone(photo)
-            with gr.Column(scale=2, min_width=300):
-                shown = gr.ImageSlider(
-                    label="Grey and coloured",
-                    type="pil",
-                    format="jpeg",
-                    interactive=False,
-                    buttons=["fullscreen"],
-                    max_height=640,
-                    elem_id="shown",
-                )
-                line = gr.Markdown(elem_id="line")
-                download = gr.DownloadButton(
-                    "Download at full size", interactive=False, variant="primary"
-                )
-        gallery = gr.Gallery(
-            examples,
-            show_label=False,
-            columns=len(examples),
-            height=150,
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            elem_id="examples",
-        )
-        with gr.Row():
-            strength = gr.Slider(
-                0, 2, 1, step=0.05, label="Strength", info="0 is grey, 1 as predicted"
-            )
-            size = gr.Slider(
-                min(_SIZES[0], colorizer.size),
-                max(_SIZES[1], colorizer.size),
-                colorizer.size,
-                step=1,
-                label="Working size",
-                info="Shorter side at which the network looks",
-            )
-            flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
-
-        def pick(event: gr.SelectData) -> str:
-            return examples[event.index]
-
-        gallery.select(pick, None, photo, show_progress="hidden", api_visibility="private")
-        knobs = [photo, strength, size, flip]
-        gr.on(
-            [part.change for part in knobs],
-            color,
-            knobs,
-            [shown, download, line],
-            show_progress_on=shown,
-            trigger_mode="always_last",
-            concurrency_limit=1,  # one photo uses all cores
-            api_visibility="private",
-        )
-    return page.queue(max_size=_WAITING, api_open=False)
+def _free_port(host: str, port: int | None) -> int:
+    for candidate in [port] if port else _PORTS:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, candidate))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                continue
+        return candidate
+    raise ColorizeError(
+        f"cannot listen on {host}, port {port or f'{_PORTS[0]} to {_PORTS[-1]}'} ({reason}); give "
+        "another --port or --host"
+    )
 
 
-def _take_uploads_alone(photo: gr.File) -> None:
-    """Gradio would also fetch an address that a client names."""
-    move = photo.async_move_resource_to_block_cache
+class _UploadLimit:
+    """Refuse uploads that are too large together; gradio looks at each file alone."""
 
-    async def move_upload(path: str | Path | None) -> str | None:
-        if "://" in str(path):
-            raise gr.Error("give a photo, not an address", print_exception=False)
-        return await move(path)
+    def __init__(self, app: ASGIApp, folder: Path) -> None:
+        self.app, self.folder = app, folder
 
-    # Not in a subclass: of those gradio writes a stub file beside the source.
-    photo.async_move_resource_to_block_cache = move_upload
-
-
-def _color(
-    colorizer: Colorizer, photo: Path, results: Path
-) -> tuple[tuple[Image.Image, Image.Image], Path, str]:
-    """Grey and coloured as shown, the file to download, and a line about it.
-
-    Raises:
-        ColorizeError: the photo cannot be coloured; without the place it was uploaded to.
-    """
-    started = time.perf_counter()
-    try:
-        image = open_photo(photo, most_pixels=_MOST_PIXELS)
-        colored = colorizer(image)
-        name = result_name(Path(photo.name))
-        if name.suffix.lower() not in PHOTO_SUFFIXES:
-            name = name.with_suffix(".png")
-        file = Path(tempfile.mkdtemp(dir=results)) / f"{name.stem}-coloured{name.suffix}"
-        save_photo(colored, file, like=image)
-        shown = _fit(in_grey(image)), _fit(colored)
-    except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        reason = str(error) if isinstance(error, ColorizeError) else first_line(error)
-        reason = reason.replace(f"{photo}: ", "").replace(str(photo), photo.name)
-        raise ColorizeError(printable(reason)) from error
-    seconds = time.perf_counter() - started
-    line = f"{colored.width} x {colored.height} pixels, coloured in {seconds:.1f} s"
-    if image.info.get("deep"):
-        line += "; more than 8 bits a channel became 8"
-    return shown, file, line
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/upload"):
+            length = dict(scope["headers"]).get(b"content-length", b"")
+            most = _MOST_AT_ONCE
+            refusal = None
+            if not length.isdigit() or int(length) > most:
+                refusal = PlainTextResponse(f"at most {most >> 20} MB at once", 413)
+            elif _bytes_in(self.folder) + int(length) > _MOST_KEPT:
+                refusal = PlainTextResponse("too many photos at the moment; try later", 507)
+            if refusal:
+                while length.isdigit() and (await receive()).get("more_body"):
+                    pass  # who is still sending does not read
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
-def _fit(image: Image.Image) -> Image.Image:
-    image = image.convert("RGB")
-    image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.LANCZOS)
-    return image
-
-
-def _examples(folder: Path) -> list[str]:
-    """The built-in photos in grey, written to a folder."""
-    folder.mkdir()
-    files = []
-    for path in builtin_photos():
-        grey = in_grey(open_photo(path, at_least=_EXAMPLE_SIDE))
-        grey.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE), Image.Resampling.LANCZOS)
-        file = folder / f"{path.stem}.jpg"
-        grey.save(file, quality=90)
-        files.append(str(file))
-    return files
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # gone meanwhile
+            total += path.stat().st_size
+    return total

@@ -50,6 +50,11 @@ _OWN_LICENCE = (
     "**To be filled in by whoever publishes these weights**: where the photos are from, and what "
     "their licence allows."
 )
+_ENCODER_WEIGHTS = {
+    "imagenet": "with torchvision's ImageNet weights",
+    "none": "with random weights",
+    "auto": "with torchvision's ImageNet weights if they could be had, else random ones",
+}
 _MEASURES = {
     "l1": "L1 of scaled ab",
     "psnr": "PSNR, dB",
@@ -82,13 +87,14 @@ def run_card(
     data, train = config.data, config.train
     of_gan = stage == "generator" and train.gan_epochs > 0
     # Of a folder the name alone: where it lies is nobody's business.
-    source = data.source if data.source in _LICENCES else Path(data.source).name
+    source = data.source if data.source in _LICENCES else Path(data.source).resolve().name
     trained, held_out, grey = counts
     facts = {
-        "photos": f"{printable(source)}: {trained:,} trained on, {held_out:,} held out, {grey:,} "
+        "photos": printable(source).replace("|", " ")
+        + f": {trained:,} trained on, {held_out:,} held out, {grey:,} "
         "grey ones left out",
         "size": f"{data.size}x{data.size}, random crops and flips",
-        "encoder": f"{config.encoder}, weights at the start: {train.encoder_weights}",
+        "encoder": f"{config.encoder}, at the start {_ENCODER_WEIGHTS[train.encoder_weights]}",
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",
         "GAN": f"{train.objective} + {train.lambda_l1:g} L1 against a PatchGAN, Adam, "
@@ -111,6 +117,4 @@ def run_card(
         text += "No photo was held out.\n"
     text += "\n## Licence\n\nThe code is under the MIT licence. The weights learnt from photos. "
     text += _LICENCES.get(data.source, _OWN_LICENCE) + "\n"
-    if train.encoder_weights != "none":
-        text += "The encoder may have started from torchvision's ImageNet weights.\n"
     return text + _LIMITS.format(size=data.size)

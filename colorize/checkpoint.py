@@ -17,6 +17,7 @@ import torch
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
 
+from colorize.card import CARD_NAME
 from colorize.errors import ColorizeError, first_line
 from colorize.generator import Generator
 
@@ -45,14 +46,16 @@ def write_json(path: Path, values: Any) -> None:
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows as CSV, whole; what a row lacks stays empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with write_whole(path) as temporary, open(temporary, "w", newline="") as file:
+    # A file's name may hold bytes that are no characters.
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with write_whole(path) as temporary, open(temporary, "w", **text) as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
 def save_weights(generator: Generator, folder: Path) -> None:
-    """Write a weights folder: `config.json` and `model.safetensors`.
+    """Write a weights folder: `config.json`, `model.safetensors`, and a model card if it has none.
 
     Over an older one, file by file and each whole: at no moment is there none.
     """
@@ -60,7 +63,8 @@ def save_weights(generator: Generator, folder: Path) -> None:
     with _folder_beside(folder) as temporary:
         generator.save_pretrained(temporary)
         for file in temporary.iterdir():
-            os.replace(file, folder / file.name)
+            if file.name != CARD_NAME or not (folder / CARD_NAME).exists():
+                os.replace(file, folder / file.name)
 
 
 def load_generator(weights: str | Path) -> Generator:
@@ -86,7 +90,11 @@ def load_generator(weights: str | Path) -> Generator:
     except SafetensorError as error:
         raise ColorizeError(f"{weights}: {SAFETENSORS_SINGLE_FILE} is damaged ({error})") from error
     except Exception as error:  # bad JSON, or the hub client's own errors
-        what = f"{CONFIG_NAME} is damaged" if folder.is_dir() else "cannot be had from the hub"
+        what = (
+            f"{CONFIG_NAME} is damaged"
+            if folder.is_dir()
+            else "no such folder here, nor to be had from the hub"
+        )
         raise ColorizeError(f"{weights}: {what} ({first_line(error)})") from error
 
 

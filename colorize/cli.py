@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib.util
+import importlib.metadata
 import sys
 import warnings
 from collections.abc import Sequence
@@ -176,15 +176,23 @@ def _predict(args: argparse.Namespace) -> int:
     outcome = colorize_files(colorizer, args.photos, args.out, args.overwrite, args.compare)
     for line in outcome.notes + outcome.failed:
         _complain(line)
-    skipped = f", {outcome.skipped} skipped: they are there already" if outcome.skipped else ""
+    skipped = (
+        f", {outcome.skipped} skipped: they are there already (--overwrite does them again)"
+        if outcome.skipped
+        else ""
+    )
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     print(f"{outcome.colored} coloured in {printable(str(args.out))}{skipped}{failed}")
     return 1 if outcome.failed else 0
 
 
 def _app(args: argparse.Namespace) -> None:
-    if importlib.util.find_spec("gradio") is None:
-        raise ColorizeError("the web page needs one more package: pip install gradio")
+    try:
+        found = importlib.metadata.version("gradio").split(".")[0] == "6"
+    except importlib.metadata.PackageNotFoundError:
+        found = False
+    if not found:
+        raise ColorizeError("the web page needs one more package: pip install 'gradio>=6,<7'")
     from colorize.app import serve
 
     serve(args.weights, args.host, args.port)

@@ -21,7 +21,7 @@ _EXIF_PARTS = (0x8769, 0x8825)  # how the photo was taken, and where
 _EXIF_MOST = 60_000  # bytes; a JPEG holds little more
 _KINDS = " ".join(sorted(PHOTO_SUFFIXES))
 _COMPARE_SIDE = 1200  # pixels of the longer side in a comparison
-_AT_ONCE, _MOST_AT_ONCE = 8, 100_000_000  # photos, pixels that go to a GPU together
+_AT_ONCE, _MOST_AT_ONCE = 8, 50_000_000  # photos, pixels that go to a GPU together
 _FAILURES = (ColorizeError, OSError, ValueError, RuntimeError, MemoryError)
 
 
@@ -60,25 +60,37 @@ def colorize_files(
     jobs = _plan(inputs, out, overwrite, outcome)
     for opened in _open_several(jobs, colorizer.device.type != "cpu", outcome):
         results = _color(colorizer, list(opened.values()))
-        for (target, image), colored in zip(opened.items(), results, strict=True):
-            photo = jobs[target]
-            try:
-                if isinstance(colored, Exception):
-                    raise colored
-                save_photo(colored, target, like=image)
-            except _FAILURES as error:
-                outcome.failed.append(_line(photo, error))
-                continue
-            outcome.colored += 1
-            if image.info.get("deep"):
-                outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
-            if compare:
-                name = target.relative_to(out).with_suffix(f"{target.suffix}.jpg")
-                try:
-                    save_photo(_side_by_side(in_grey(image), colored), out / "compare" / name)
-                except _FAILURES as error:
-                    outcome.notes.append(f"coloured, but not compared: {_line(photo, error)}")
+        while opened:  # one by one let go of, before the next photos are opened
+            target = next(iter(opened))
+            comparison = out / "compare" / f"{target.relative_to(out)}.jpg" if compare else None
+            _save(opened.pop(target), results.pop(0), jobs[target], target, comparison, outcome)
     return outcome
+
+
+def _save(
+    image: Image.Image,
+    colored: Image.Image | Exception,
+    photo: Path,
+    target: Path,
+    comparison: Path | None,
+    outcome: Outcome,
+) -> None:
+    """Write a result, and grey and coloured side by side if that is wanted."""
+    try:
+        if isinstance(colored, Exception):
+            raise colored
+        save_photo(colored, target, like=image)
+    except _FAILURES as error:
+        outcome.failed.append(_line(photo, error))
+        return
+    outcome.colored += 1
+    if image.info.get("deep"):
+        outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
+    if comparison:
+        try:
+            save_photo(_side_by_side(image, colored), comparison)
+        except _FAILURES as error:
+            outcome.notes.append(f"coloured, but not compared: {_line(photo, error)}")
 
 
 def _open_several(
@@ -94,8 +106,7 @@ def _open_several(
             continue
         pixels = sum(image.width * image.height for image in opened.values())
         if not several or len(opened) == _AT_ONCE or pixels > _MOST_AT_ONCE:
-            yield opened
-            opened.clear()
+            yield opened  # and get it back empty
     if opened:
         yield opened
 
@@ -106,8 +117,9 @@ def _color(colorizer: Colorizer, images: list[Image.Image]) -> list[Image.Image 
         return colorizer.batch(images)
     except _FAILURES as error:
         if len(images) == 1:
-            return [error]
-        return [result for image in images for result in _color(colorizer, [image])]
+            return [error.with_traceback(None)]
+    # Not in the `except`: the error holds what the batch had taken of the memory.
+    return [result for image in images for result in _color(colorizer, [image])]
 
 
 def _line(photo: Path, error: Exception) -> str:
@@ -122,12 +134,14 @@ def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) 
     jobs: dict[Path, Path] = {}
     photos = list(_photos(inputs, out, outcome))
     originals = {photo.resolve() for photo, _ in photos}
+    photos.sort(key=lambda pair: result_name(pair[1]) != pair[1])  # who keeps its name goes first
+    taken: dict[Path, Path] = {}
     for photo, inside in photos:
         target = out / result_name(inside)
         if target.resolve() in originals:
             outcome.failed.append(f"{target}: is one of the photos; give another --out")
-        elif target in jobs:
-            outcome.failed.append(f"{photo}: {jobs[target]} would have the same name in {out}")
+        elif taken.setdefault(target, photo) is not photo:
+            outcome.failed.append(f"{photo}: {taken[target]} would have the same name in {out}")
         elif target.suffix.lower() not in PHOTO_SUFFIXES:
             outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
         elif target.exists() and not overwrite:
@@ -199,8 +213,18 @@ def _carried_over(photo: Image.Image) -> dict[str, object]:
     return options
 
 
-def _side_by_side(before: Image.Image, after: Image.Image) -> Image.Image:
-    both = [image.convert("RGB") for image in (before, after)]
+def beside_each_other(photo: Image.Image, colored: Image.Image) -> list[Image.Image]:
+    """A photo in grey and its coloured self, both RGB; what is transparent is white."""
+    both = []
+    for image in (in_grey(photo), colored):
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=colored.getchannel("A") if colored.mode == "RGBA" else None)
+        both.append(white)
+    return both
+
+
+def _side_by_side(photo: Image.Image, colored: Image.Image) -> Image.Image:
+    both = beside_each_other(photo, colored)
     for image in both:
         image.thumbnail((_COMPARE_SIDE, _COMPARE_SIDE), Image.Resampling.LANCZOS)
     width, height = both[0].size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,9 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         super()._save_pretrained(save_directory)
         card = self.card or bare_card(self.working_size)
         (save_directory / CARD_NAME).write_text(card, encoding="utf-8")
+        # Safetensors lets nobody else read them.
+        mode = (save_directory / CARD_NAME).stat().st_mode
+        (save_directory / SAFETENSORS_SINGLE_FILE).chmod(mode)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Generator:
@@ -200,9 +204,11 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         download = {k: options.pop(k) for k in _DOWNLOAD_OPTIONS if k in options}
         device = options.pop("map_location", "cpu")
         options.pop("strict", None)
-        file = Path(model_id) / SAFETENSORS_SINGLE_FILE
+        file, card = Path(model_id) / SAFETENSORS_SINGLE_FILE, Path(model_id) / CARD_NAME
         if not file.is_file():
             file = Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **download))
+            with suppress(Exception):  # a network works without its card
+                card = Path(hf_hub_download(model_id, CARD_NAME, **download))
         generator = cls(**options)
         state = load_file(file)
         expected = generator.state_dict()
@@ -217,7 +223,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
                 f"differ, first {', '.join(wrong[:3])}"
             )
         generator.load_state_dict(state)
-        if (card := file.parent / CARD_NAME).is_file():
+        if card.is_file():
             generator.card = card.read_text(encoding="utf-8", errors="replace")
         return generator.to(device).eval()
 

@@ -34,18 +34,22 @@ class Perceptual:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
         try:
-            self._fid = FrechetInceptionDistance().to(device)
-            self._lpips = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device)
+            fid = FrechetInceptionDistance()
+            lpips = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
         except Exception as error:  # the network's, the disk's, or a damaged file's
             raise ColorizeError(
                 f"the networks of FID and LPIPS cannot be had ({first_line(error)}); once "
                 f"downloaded they are kept in {torch.hub.get_dir()}/checkpoints; or leave out "
                 "--perceptual"
             ) from error
+        # FID adds up in double precision, which Apple's GPUs have not.
+        self._device = torch.device("cpu" if torch.device(device).type == "mps" else device)
+        self._fid, self._lpips = fid.to(self._device), lpips.to(self._device)
         self._photos = 0
 
     def __call__(self, colored: Tensor, true: Tensor) -> dict[str, list[float]]:
         """LPIPS of each photo of a batch; both uint8 (B, 3, H, W)."""
+        colored, true = colored.to(self._device), true.to(self._device)
         self._fid.update(true, real=True)
         self._fid.update(colored, real=False)
         self._photos += len(true)

@@ -23,6 +23,8 @@ _HEIF = (".heic", ".heif")  # read by the optional package pillow-heif
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", *_HEIF)
 )
+# Pillow knows more, and takes what a file is from its first bytes; some of it runs other programs.
+_FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"] + ["HEIF"] * bool(pillow_heif)
 # Two gigabytes of memory are enough for these. Pillow warns already at fewer.
 MOST_PIXELS = 110_000_000
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -75,9 +77,11 @@ def open_photo(
         A PIL image of the file's mode; `info["deep"]` tells whether it had more than 8 bits.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > (most_pixels or MOST_PIXELS):
-                raise ValueError(f"{image.width}x{image.height} pixels, too many")
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > (limit := most_pixels or MOST_PIXELS):
+                raise ValueError(
+                    f"{image.width}x{image.height} pixels, more than {limit / 1e6:g} million"
+                )
             # Pillow cuts 16-bit colours to 8 bits while it decodes.
             deep = any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
             if at_least is not None:

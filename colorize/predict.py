@@ -80,6 +80,7 @@ class Colorizer:
     def batch(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """Colour images; those of one shape go through the network together."""
         images = [upright(image) for image in images]
+        alphas = [_alpha(image) for image in images]
         photos = [to_rgb(image) for image in images]
         alike = defaultdict(list)
         for i, photo in enumerate(photos):
@@ -90,9 +91,9 @@ class Colorizer:
             L, _ = to_network(torch.cat(small).to(self.device))
             maps = color_map(L, self.predict_ab(L)).split(1)
             colored |= {i: self._paint(photos[i], m) for i, m in zip(members, maps, strict=True)}
-        for i, image in enumerate(images):
-            if image.has_transparency_data:
-                colored[i].putalpha(image.convert("RGBA").getchannel("A"))
+        for i, alpha in enumerate(alphas):
+            if alpha is not None:
+                colored[i].putalpha(alpha)
         return [colored[i] for i in range(len(images))]
 
     def predict_ab(self, L: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class Colorizer:
         for top in range(0, rgb.height, rows):
             bottom = min(top + rows, rgb.height)
             grey = np.array(rgb.crop((0, top, rgb.width, bottom)))
-            L, _ = scale_lab(lightness(_to_tensor(grey).to(self.device)))
+            L, _ = scale_lab(lightness(to_tensor(grey).to(self.device)))
             flat, slope = _stretch(color, rgb.height, top, bottom).split(2, dim=1)
             pixels = to_uint8(scaled_to_rgb(L, torch.addcmul(flat, slope, L)))[0]
             pixels = torch.stack(pixels.unbind(), dim=-1).cpu().numpy()
@@ -121,7 +122,7 @@ class Colorizer:
 
 def in_grey(photo: Image.Image) -> Image.Image:
     """The lightness of a PIL image of any mode, upright, as a grey of the same lightness."""
-    rgb = _to_tensor(np.array(to_rgb(upright(photo))))
+    rgb = to_tensor(np.array(to_rgb(upright(photo))))
     return Image.fromarray(to_uint8(lightness_to_grey(lightness(rgb)))[0, 0].numpy())
 
 
@@ -159,9 +160,13 @@ def color_map(L: Tensor, ab: Tensor) -> Tensor:
     return torch.cat((ab - slope * L, slope), dim=1)
 
 
+def _alpha(image: Image.Image) -> Image.Image | None:
+    return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+
+
 def _shrink(photo: Image.Image, shape: tuple[int, int]) -> Tensor:
     small = photo.resize(shape, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return _to_tensor(np.array(small))
+    return to_tensor(np.array(small))
 
 
 def _stretch(ab: Tensor, height: int, top: int, bottom: int) -> Tensor:
@@ -175,6 +180,6 @@ def _stretch(ab: Tensor, height: int, top: int, bottom: int) -> Tensor:
     return ab.index_select(-2, above).lerp(ab.index_select(-2, below), share)
 
 
-def _to_tensor(pixels: np.ndarray) -> Tensor:
+def to_tensor(pixels: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) to uint8 (1, 3, H, W)."""
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]

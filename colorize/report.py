@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from colorize.checkpoint import write_csv, write_json
+from colorize.config import DataConfig
 from colorize.data import PhotoSet, load_photo_set, spread, to_network
 from colorize.errors import printable
 from colorize.evaluate import means, measure_each
@@ -81,12 +82,16 @@ def best_and_worst(
 ) -> Figure:
     """Grid of the best photos by CIEDE2000, on the left, and the worst, on the right.
 
+    Grey photos are left out, as long as there are others: they are easy, and would be the best.
+
     Args:
         rows: what `measure_each` gives for `photos`.
         most: of either; fewer if there are not twice as many photos.
     """
-    order = sorted(range(len(rows)), key=lambda i: rows[i]["ciede2000"])
-    count = min(most, max(1, len(rows) // 2))
+    least = DataConfig().min_colorfulness
+    vivid = [i for i, row in enumerate(rows) if row["true_colorfulness"] >= least]
+    order = sorted(vivid or range(len(rows)), key=lambda i: rows[i]["ciede2000"])
+    count = min(most, max(1, len(order) // 2))
     chosen, captions = [], []
     for pair in zip(order[:count], order[::-1][:count], strict=True):
         for i, which in zip(pair, ("best", "worst"), strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from colorize.card import CARD_NAME, run_card
+from colorize.card import CARD_NAME, bare_card, run_card
 from colorize.checkpoint import write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
@@ -113,10 +113,12 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
 def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
     """Measure the weights of each stage on the held-out photos.
 
-    Writes metrics.json, and a model card beside each stage's weights.
+    Writes metrics.json, and beside each stage's weights a model card, unless somebody has changed
+    the one that is there.
     """
     config = load_config(out)
-    counts = (len(photos.train), len(photos.val), len(photos.grey))
+    file = out / "metrics.json"
+    measured = json.loads(file.read_text()) if file.is_file() else {}
     metrics: dict[str, Any] = {}
     for stage in ("pretrained", "generator"):
         if not (out / stage).is_dir():
@@ -126,10 +128,13 @@ def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
             metrics[stage] = measure(
                 colorizer.generator, photos.val, device=colorizer.device, full=True
             )
-        with write_whole(out / stage / CARD_NAME) as temporary:
-            card = run_card(config, stage, counts, metrics.get(stage, {}))
-            temporary.write_text(card, encoding="utf-8")
-    write_json(out / "metrics.json", {"photos": len(photos.val), **metrics})
+        counts = (len(photos.train), len(photos.val), len(photos.grey))
+        ours = [run_card(config, stage, counts, m.get(stage, {})) for m in (metrics, measured)]
+        card = out / stage / CARD_NAME
+        if not card.exists() or card.read_text() in (*ours, bare_card(config.data.size)):
+            with write_whole(card) as temporary:
+                temporary.write_text(ours[0])
+    write_json(file, {"photos": len(photos.val), **metrics})
     return metrics
 
 

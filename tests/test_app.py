@@ -1,5 +1,8 @@
 """The web page: what it makes of a photo, in a real browser, and what it keeps to itself."""
 
+import contextlib
+import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -7,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,9 +22,9 @@ from conftest import scene
 from PIL import Image
 
 from colorize import cli
-from colorize.app import _color, build_page
 from colorize.checkpoint import save_weights
 from colorize.errors import ColorizeError
+from colorize.page import _color, build_page
 from colorize.predict import in_grey
 
 BROWSER = next(
@@ -57,8 +61,8 @@ def test_what_cannot_be_coloured_is_one_line_without_its_place(colorizer, tmp_pa
         _color(colorizer, tmp_path / "bad.jpg", tmp_path)
     assert str(error.value) == "cannot be read as a photo (no kind of photo that is known)"
     Image.fromarray(scene(0)).save(tmp_path / "good.png")
-    monkeypatch.setattr("colorize.app._MOST_PIXELS", 1000)
-    with pytest.raises(ColorizeError, match="80x64 pixels, too many"):
+    monkeypatch.setattr("colorize.page._MOST_PIXELS", 1000)
+    with pytest.raises(ColorizeError, match=r"80x64 pixels, more than 0\.001 million"):
         _color(colorizer, tmp_path / "good.png", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"bad.jpg", "good.png"}
 
@@ -73,14 +77,20 @@ def test_deep_photos_are_said_to_lose_bits(colorizer, tmp_path):
 def test_nothing_is_written_beside_the_source(colorizer, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     before = {path.name for path in Path(cli.__file__).parent.iterdir()}
-    build_page(colorizer, tmp_path)
+    build_page(colorizer, tmp_path, threading.Lock())
     assert {path.name for path in Path(cli.__file__).parent.iterdir()} == before
 
 
-def test_without_gradio_it_says_what_to_install(capsys, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+@pytest.mark.parametrize("version", [None, "5.49.1"])
+def test_without_gradio_it_says_what_to_install(capsys, monkeypatch, version):
+    def found(name):
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr("importlib.metadata.version", found)
     assert cli.main(["app", "--weights", "anything"]) == 1
-    assert capsys.readouterr().err.endswith("one more package: pip install gradio\n")
+    assert capsys.readouterr().err.endswith("one more package: pip install 'gradio>=6,<7'\n")
 
 
 class Served:
@@ -114,11 +124,11 @@ class Served:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def color(self, photo):
+    def color(self, photo, strength=1, size=64, kept=None):
         """What the page answers to a client that names `photo` as the file it uploaded."""
         config = json.loads(self.ask("/config")[1])
-        (job,) = (d for d in config["dependencies"] if len(d["inputs"]) == 4)
-        data = [photo, 1, 32, False]
+        (job,) = (d for d in config["dependencies"] if len(d["inputs"]) == 5)
+        data = [photo, strength, size, False, kept]
         body = {"data": data, "fn_index": job["id"], "session_hash": "test"}
         self.ask(
             "/gradio_api/queue/join",
@@ -246,7 +256,7 @@ def test_knobs_colour_again(page, tmp_path):
     lively = chroma(downloaded(page, tmp_path)[1])
     strength = page.get_by_label("number input for Strength")
     strength.fill("0")
-    strength.press("Enter")
+    strength.press("Tab")
     deadline = time.time() + 60
     while (now := chroma(downloaded(page, tmp_path)[1])) > 2 and time.time() < deadline:
         page.wait_for_timeout(300)
@@ -264,6 +274,43 @@ def test_a_bad_file_is_one_line_and_the_next_photo_works(page, tmp_path):
     upload(page, tmp_path / "good.png")
     wait_for_line(page, "80 x 64 pixels")
     assert downloaded(page, tmp_path)[1].size == (80, 64)
+
+
+def test_typing_a_number_is_no_error_before_it_is_typed(page, tmp_path):
+    page.locator("#examples img").nth(0).click()
+    wait_for_line(page, "coloured in")
+    size = page.get_by_label("number input for Working size")
+    size.click()
+    size.press("Control+a")
+    size.press_sequentially("128", delay=150)
+    page.wait_for_timeout(1000)
+    size.press("Tab")
+    page.wait_for_timeout(2000)
+    assert page.get_by_text("less than minimum").count() == 0
+    assert downloaded(page, tmp_path)[1].size[0] > 400
+
+
+def test_a_photo_that_is_cleared_does_not_come_back(page, served, tmp_path):
+    (results,) = served.temporary.glob(f"{TEMPORARY}/cache/results")
+    before = len(list(results.iterdir()))
+    (tmp_path / "large.png").write_bytes(png(3000, 2000))
+    upload(page, tmp_path / "large.png")
+    page.locator("#photo").get_by_label("Clear").click(timeout=WAIT)
+    page.evaluate(
+        """() => {
+            window.lines = [];
+            const line = document.querySelector("#line");
+            new MutationObserver(() => window.lines.push(line.innerText.trim())).observe(
+                line, {subtree: true, childList: true, characterData: true});
+        }"""
+    )
+    deadline = time.time() + 30
+    while len(list(results.iterdir())) == before and time.time() < deadline:
+        page.wait_for_timeout(200)  # until the photo that was in work is done
+    page.wait_for_timeout(3000)
+    assert not any(page.evaluate("window.lines"))
+    assert page.locator("#line").inner_text().strip() == ""
+    assert page.get_by_text("Download at full size").is_disabled()
 
 
 def test_several_people_at_once_get_their_own_photos(browser, served, tmp_path):
@@ -304,11 +351,47 @@ def test_an_address_is_not_fetched(served):
     assert "not an address" in answer["output"]["error"]
 
 
-def post_file(served, name, content):
-    body = (
-        f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    ).encode()
-    body += content + b"\r\n--x--\r\n"
+def uploaded(served, content):
+    _, body = post_file(served, "photo.png", content)
+    return {"path": json.loads(body)[0], "meta": {"_type": "gradio.FileData"}}
+
+
+def png(width, height):
+    file = io.BytesIO()
+    Image.fromarray(scene(0, width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_knobs_beyond_their_ends_are_refused(served):
+    photo = uploaded(served, png(80, 64))
+    assert "coloured in" in json.dumps(served.color(photo)["output"])
+    for knobs in ({"size": 10**6}, {"strength": -3}):
+        assert not served.color(photo, **knobs)["success"]
+    for knobs in ({"size": float("nan")}, {"strength": float("nan")}):
+        assert "that is no number" in json.dumps(served.color(photo, **knobs)["output"])
+
+
+def test_a_client_cannot_have_a_folder_removed(served):
+    (served.folder / "kept").mkdir()
+    (served.folder / "kept" / "file").touch()
+    served.color(uploaded(served, png(80, 64)), kept=[str(served.folder / "kept" / "file")])
+    assert (served.folder / "kept" / "file").exists()
+
+
+def test_only_the_newest_results_of_a_visitor_are_kept(served):
+    (results,) = served.temporary.glob(f"{TEMPORARY}/cache/results")
+    photo = uploaded(served, png(80, 64))
+    served.color(photo)
+    served.color(photo)
+    before = len(list(results.iterdir()))
+    for strength in (0.5, 0.7, 0.9):
+        served.color(photo, strength=strength)
+    assert len(list(results.iterdir())) == before
+
+
+def post_file(served, name, *contents):
+    head = f'Content-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
+    body = b"".join(b"--x\r\n" + head + content + b"\r\n" for content in contents) + b"--x--\r\n"
     return served.ask(
         "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}
     )
@@ -321,8 +404,17 @@ def test_uploads_stay_in_the_temporary_folder_and_are_limited(served):
     (folder,) = served.temporary.glob(TEMPORARY)
     assert folder / "cache" in path.parents
     assert list(served.folder.rglob("evil.jpg")) == [path]
-    status, _ = post_file(served, "large.jpg", bytes(51 * 2**20))
-    assert status == 413
+    for contents in ([bytes(51 * 2**20)], [bytes(20 * 2**20)] * 3):
+        assert post_file(served, "large.jpg", *contents) == (413, "at most 51 MB at once")
+
+
+def test_a_full_folder_takes_no_more(served):
+    (cache,) = served.temporary.glob(f"{TEMPORARY}/cache")
+    with open(cache / "large", "wb") as file:
+        file.truncate(2 * 2**30)  # takes no room on the disk
+    assert post_file(served, "photo.jpg", b"x")[0] == 507
+    (cache / "large").unlink()
+    assert post_file(served, "photo.jpg", b"x")[0] == 200
 
 
 def test_a_taken_port_is_one_line(served, weights):
@@ -332,13 +424,29 @@ def test_a_taken_port_is_one_line(served, weights):
     assert line.startswith(f"colorize: cannot listen on 127.0.0.1, port {served.port} ")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_leaves_nothing_behind(tmp_path, weights, how):
     page = Served(tmp_path, weights)
     post_file(page, "photo.jpg", b"x")
     assert len(list(page.temporary.glob(TEMPORARY))) == 1
     assert page.stop(how) == (130, "colorize: stopped\n")
     assert list(page.temporary.glob(TEMPORARY)) == []
+
+
+def test_stopping_waits_for_the_photo_in_work(tmp_path, weights):
+    page = Served(tmp_path, weights)
+    photo = uploaded(page, png(3000, 2000))
+    asking = threading.Thread(target=lambda: suppress_all(page.color, photo), daemon=True)
+    asking.start()
+    time.sleep(0.8)
+    assert page.stop() == (130, "colorize: stopped\n")
+    assert list(page.temporary.glob(TEMPORARY)) == []
+    asking.join(10)
+
+
+def suppress_all(function, *args):
+    with contextlib.suppress(Exception):
+        function(*args)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no Linux")

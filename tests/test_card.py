@@ -12,10 +12,10 @@ import yaml
 from conftest import write_photos
 
 from colorize.card import bare_card, run_card
-from colorize.checkpoint import load_generator, save_weights
+from colorize.checkpoint import load_generator, save_weights, write_json
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.generator import Generator
-from colorize.run import run_training
+from colorize.run import evaluate_run, run_training
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_card_says_what_the_run_did(run):
         "32x32",
         "L1, AdamW, one cycle up to 0.001; epochs: 2",
         "bce + 100 L1 against a PatchGAN, Adam, 0.0002; epochs: 1",
-        "resnet18, weights at the start: none",
+        "resnet18, at the start with random weights",
         "To be filled in by whoever publishes",
         "MIT",
         "no evidence",
@@ -65,6 +65,9 @@ def test_licences_of_photos_that_are_known():
     assert "Flickr" in card
     assert "No photo was held out" in card
     assert "torchvision's ImageNet weights" in card
+    assert "| odd name: 9" in run_card(
+        RunConfig(DataConfig("a/odd|name")), "generator", (9, 1, 0), {}
+    )
     config = replace(config, data=DataConfig("builtin"))
     assert "CC0" in run_card(config, "generator", (9, 1, 0), {})
 
@@ -93,7 +96,10 @@ def hub(tmp_path, monkeypatch):
             return f"https://huggingface.co/{repo_id}/commit/1"
 
     def download(repo_id, filename, **_):
-        return str(folder / repo_id / filename)
+        """Only what is asked for comes to this machine."""
+        here = tmp_path / "snapshot" / filename
+        here.parent.mkdir(exist_ok=True)
+        return shutil.copy(folder / repo_id / filename, here)
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
     monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", download)
@@ -116,6 +122,29 @@ def test_pushed_and_loaded_by_its_name(run, hub):
     with torch.no_grad():
         assert torch.equal(loaded(L), generator(L))
     assert loaded.working_size == 32
+    loaded.push_to_hub("somebody/copy")
+    assert (hub / "somebody" / "copy" / "README.md").read_text() == card
+    (pushed / "README.md").unlink()
+    assert load_generator("somebody/landscapes").card == ""
+
+
+def test_what_somebody_wrote_into_a_card_stays(tmp_path, photos, small_generator):
+    config = RunConfig(DataConfig("mine", size=32))
+    write_json(tmp_path / "config.json", config.to_dict())
+    card = tmp_path / "generator" / "README.md"
+    save_weights(small_generator, card.parent)
+    evaluate_run(tmp_path, photos)
+    written = card.read_text()
+    assert "To be filled in" in written
+    torch.nn.init.normal_(small_generator.head.weight, std=0.5)
+    save_weights(small_generator, card.parent)
+    evaluate_run(tmp_path, photos)  # other measures: ours is renewed
+    renewed = card.read_text()
+    assert renewed != written
+    card.write_text(renewed.replace("**To be filled in", "CC0. **"))
+    save_weights(small_generator, card.parent)
+    evaluate_run(tmp_path, photos)
+    assert "CC0. **" in card.read_text()
 
 
 def test_a_card_that_is_damaged_does_not_stop_anything(run, tmp_path):

@@ -58,6 +58,9 @@ def test_weights_come_back(small_generator, weights):
         "decoder_widths": list(SMALL_WIDTHS),
         "working_size": 32,
     }
+    assert (weights / "model.safetensors").stat().st_mode == (
+        weights / "config.json"
+    ).stat().st_mode
     loaded = load_generator(weights)
     assert loaded.working_size == 32
     assert not loaded.training
@@ -133,6 +136,11 @@ def test_pickled_code_is_not_run(tmp_path):
     with pytest.raises(ColorizeError, match="damaged"):
         load_checkpoint(path)
     assert not (tmp_path / "hacked").exists()
+
+
+def test_names_that_are_no_text_can_be_written(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"photo": "日本.jpg"}, {"photo": "a\udcff.jpg"}])
+    assert (tmp_path / "a.csv").read_bytes() == "photo\r\n日本.jpg\r\n".encode() + b"a\xff.jpg\r\n"
 
 
 def test_history_of_two_stages_has_all_columns(tmp_path):

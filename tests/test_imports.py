@@ -30,6 +30,7 @@ ORDER = [
     "predict",
     "folders",
     "export",
+    "page",
     "app",
     "evaluate",
     "perceptual",

@@ -80,15 +80,22 @@ def test_float_pixels_of_no_known_range_are_refused(tmp_path, top):
         open_rgb(tmp_path / "f.tif")
 
 
+def test_other_kinds_of_files_are_not_even_tried(tmp_path):
+    """EPS, for one, Pillow gives to another program to draw."""
+    Image.fromarray(scene(0)).save(tmp_path / "e.jpg", format="EPS")
+    with pytest.raises(ColorizeError, match="no kind of photo that is known"):
+        open_photo(tmp_path / "e.jpg")
+
+
 def test_a_photo_of_absurd_size_is_one_line(tmp_path, monkeypatch):
     Image.fromarray(scene(0)).save(tmp_path / "big.png")
     monkeypatch.setattr(photo, "MOST_PIXELS", 80 * 64 - 1)
-    with pytest.raises(ColorizeError, match=r"big\.png.*80x64 pixels, too many"):
+    with pytest.raises(ColorizeError, match=r"big\.png.*80x64 pixels, more than"):
         open_photo(tmp_path / "big.png")
 
 
 def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
-    def unknown(_):
+    def unknown(*_, **__):
         raise UnidentifiedImageError("cannot identify image file")
 
     (tmp_path / "phone.heic").touch()

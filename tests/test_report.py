@@ -65,7 +65,8 @@ def test_the_best_are_on_the_left_and_the_worst_on_the_right(monkeypatch, colori
     seen = {}
     monkeypatch.setattr(report, "grid_of", lambda _, rgb, lines: seen.update(rgb=rgb, lines=lines))
     photos = square_scenes(7, 32)
-    rows = [{"ciede2000": value} for value in (5.0, 1.0, 9.0, 3.0, 7.0, 2.0, 8.0)]
+    values = (5.0, 1.0, 9.0, 3.0, 7.0, 2.0, 8.0)
+    rows = [{"ciede2000": value, "true_colorfulness": 20.0} for value in values]
     report.best_and_worst(rows, photos, colorizer, most=2)
     assert seen["lines"] == [
         "best: scene-1, 1.0",
@@ -76,8 +77,13 @@ def test_the_best_are_on_the_left_and_the_worst_on_the_right(monkeypatch, colori
     assert torch.equal(seen["rgb"], photos.__getitems__([1, 2, 5, 6]))
     report.best_and_worst(rows, photos, colorizer)
     assert len(seen["lines"]) == 6  # no photo is both
+    rows[1]["true_colorfulness"] = 3.0  # a grey photo
+    report.best_and_worst(rows, photos, colorizer, most=1)
+    assert seen["lines"] == ["best: scene-5, 2.0", "worst: scene-2, 9.0"]
 
 
 def test_a_single_photo_is_drawn(colorizer):
-    figure = report.best_and_worst([{"ciede2000": 1.0}], square_scenes(1, 32), colorizer)
-    assert figure.axes
+    row = {"ciede2000": 1.0, "true_colorfulness": 0.0}
+    figure = report.best_and_worst([row], square_scenes(1, 32), colorizer)
+    titles = [block.get_suptitle() for block in figure.subfigs]
+    assert titles == ["best: scene-0, 1.0", "worst: scene-0, 1.0"]

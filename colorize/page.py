@@ -1,0 +1,192 @@
+"""The web page: drop a photo, compare it with its coloured self, download that at full size."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from colorize.errors import ColorizeError, first_line, printable
+from colorize.folders import beside_each_other, result_name, save_photo
+from colorize.photo import PHOTO_SUFFIXES, open_photo
+from colorize.predict import Colorizer, in_grey
+from colorize.sources import builtin_photos
+
+_MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's own
+_SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all
+_EXAMPLE_SIDE = 800
+_WAITING = 32  # photos in the queue; who comes later is told to try again
+_KEPT = 3600  # seconds that photos and results stay on the disk
+_SIZES = (64, 512)  # working sizes to choose from
+_INTRO = """# Colour a photo
+Drop a photo, or take one of the examples below. Drag the line to compare. The lightness stays as it
+is, the colours are a guess. Photos and results are deleted after an hour."""
+
+
+def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.Blocks:
+    """The page, not yet served.
+
+    Args:
+        folder: a temporary folder, in which gradio keeps its files under `cache`.
+        busy: held while a photo is coloured.
+    """
+    results = folder / "cache" / "results"
+    results.mkdir(parents=True)
+
+    def color(
+        photo: str | None, strength: float, size: float, flip: bool, kept: list[Path]
+    ) -> tuple:
+        nothing = None, gr.DownloadButton(value=None, interactive=False)
+        if photo is None:
+            return *nothing, "", kept
+        # Gradio holds numbers against the sliders' ends, which this is neither below nor above.
+        if math.isnan(strength) or math.isnan(size):
+            return *nothing, "**that is no number**", kept
+        painter = Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
+        try:
+            with busy:
+                shown, file, line = _color(painter, Path(photo), results)
+        except ColorizeError as error:
+            return *nothing, f"**{error}**", kept
+        for old in kept[:-1]:  # the last one may be on its way to the visitor
+            shutil.rmtree(old.parent, ignore_errors=True)
+        return shown, gr.DownloadButton(value=file, interactive=True), line, [*kept[-1:], file]
+
+    examples = _examples(folder / "examples")
+    with gr.Blocks(title="colorize", analytics_enabled=False, delete_cache=(600, _KEPT)) as page:
+        gr.Markdown(_INTRO)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                photo = gr.File(
+                    label="Photo", file_types=sorted(PHOTO_SUFFIXES), height=150, elem_id="photo"
+                )
+                _take_uploads_alone(photo)
+            with gr.Column(scale=2, min_width=300):
+                shown = gr.ImageSlider(
+                    label="Grey and coloured",
+                    type="pil",
+                    format="jpeg",
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    max_height=640,
+                    elem_id="shown",
+                )
+                line = gr.Markdown(elem_id="line")
+                download = gr.DownloadButton(
+                    "Download at full size", interactive=False, variant="primary"
+                )
+        gallery = gr.Gallery(
+            examples,
+            show_label=False,
+            columns=len(examples),
+            height=150,
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            elem_id="examples",
+        )
+        with gr.Row():
+            strength = gr.Slider(
+                0, 2, 1, step=0.05, label="Strength", info="0 is grey, 1 as predicted"
+            )
+            size = gr.Slider(
+                min(_SIZES[0], colorizer.size),
+                max(_SIZES[1], colorizer.size),
+                colorizer.size,
+                step=1,
+                label="Working size",
+                info="Shorter side at which the network looks",
+            )
+            flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
+
+        def pick(event: gr.SelectData) -> str | None:
+            return dict(enumerate(examples)).get(event.index)
+
+        gallery.select(pick, None, photo, show_progress="hidden", api_visibility="private")
+        knobs = [photo, strength, size, flip]
+        kept = gr.State([])  # results of this visitor
+        job = gr.on(
+            [photo.change, strength.release, size.release, flip.change],
+            color,
+            [*knobs, kept],
+            [shown, download, line, kept],
+            show_progress_on=shown,
+            trigger_mode="always_last",
+            concurrency_limit=1,  # one photo uses all cores
+            api_visibility="private",
+        )
+        photo.clear(  # a photo that is still in work would come back
+            lambda: (None, gr.DownloadButton(value=None, interactive=False), ""),
+            None,
+            [shown, download, line],
+            cancels=[job],
+            queue=False,
+            api_visibility="private",
+        )
+    return page.queue(max_size=_WAITING, api_open=False)
+
+
+def _take_uploads_alone(photo: gr.File) -> None:
+    """Gradio would also fetch an address that a client names."""
+    move = photo.async_move_resource_to_block_cache
+
+    async def move_upload(path: str | Path | None) -> str | None:
+        if "://" in str(path):
+            raise gr.Error("give a photo, not an address", print_exception=False)
+        return await move(path)
+
+    # Not in a subclass: of those gradio writes a stub file beside the source.
+    photo.async_move_resource_to_block_cache = move_upload
+
+
+def _color(
+    colorizer: Colorizer, photo: Path, results: Path
+) -> tuple[tuple[Image.Image, Image.Image], Path, str]:
+    """Grey and coloured as shown, the file to download, and a line about it.
+
+    Raises:
+        ColorizeError: the photo cannot be coloured; without the place it was uploaded to.
+    """
+    started = time.perf_counter()
+    try:
+        image = open_photo(photo, most_pixels=_MOST_PIXELS)
+        colored = colorizer(image)
+        name = result_name(Path(photo.name))
+        if name.suffix.lower() not in PHOTO_SUFFIXES:
+            name = name.with_suffix(".png")
+        file = Path(tempfile.mkdtemp(dir=results)) / f"{name.stem}-coloured{name.suffix}"
+        save_photo(colored, file, like=image)
+        shown = tuple(map(_fit, beside_each_other(image, colored)))
+    except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        reason = str(error) if isinstance(error, ColorizeError) else first_line(error)
+        reason = reason.replace(f"{photo}: ", "").replace(str(photo), photo.name)
+        raise ColorizeError(printable(reason)) from error
+    seconds = time.perf_counter() - started
+    line = f"{colored.width} x {colored.height} pixels, coloured in {seconds:.1f} s"
+    if image.info.get("deep"):
+        line += "; more than 8 bits a channel became 8"
+    return shown, file, line
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+def _examples(folder: Path) -> list[str]:
+    """The built-in photos in grey, written to a folder."""
+    folder.mkdir()
+    files = []
+    for path in builtin_photos():
+        grey = in_grey(open_photo(path, at_least=_EXAMPLE_SIDE))
+        grey.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE), Image.Resampling.LANCZOS)
+        file = folder / f"{path.stem}.jpg"
+        grey.save(file, quality=90)
+        files.append(str(file))
+    return files
