@@ -292,10 +292,12 @@ def test_typing_a_number_is_no_error_before_it_is_typed(page, tmp_path):
 
 def test_a_photo_that_is_cleared_does_not_come_back(page, served, tmp_path):
     (results,) = served.temporary.glob(f"{TEMPORARY}/cache/results")
-    before = len(list(results.iterdir()))
-    (tmp_path / "large.png").write_bytes(png(3000, 2000))
-    upload(page, tmp_path / "large.png")
-    page.locator("#photo").get_by_label("Clear").click(timeout=WAIT)
+    large = Image.fromarray(scene(0)).resize((7000, 7000))
+    large.save(tmp_path / "large.jpg")
+    upload(page, tmp_path / "large.jpg")
+    page.locator("#photo").get_by_label("Clear").wait_for(timeout=WAIT)
+    page.wait_for_timeout(500)  # by then the photo is in work
+    page.locator("#photo").get_by_label("Clear").click()
     page.evaluate(
         """() => {
             window.lines = [];
@@ -304,11 +306,11 @@ def test_a_photo_that_is_cleared_does_not_come_back(page, served, tmp_path):
                 line, {subtree: true, childList: true, characterData: true});
         }"""
     )
-    deadline = time.time() + 30
-    while len(list(results.iterdir())) == before and time.time() < deadline:
-        page.wait_for_timeout(200)  # until the photo that was in work is done
-    page.wait_for_timeout(3000)
-    assert not any(page.evaluate("window.lines"))
+    deadline = time.time() + 60
+    while not list(results.glob("*/large-coloured.jpg")) and time.time() < deadline:
+        page.wait_for_timeout(200)
+    page.wait_for_timeout(10_000)  # then the photo that was in work is done, and could be shown
+    assert not any("coloured in" in line for line in page.evaluate("window.lines"))
     assert page.locator("#line").inner_text().strip() == ""
     assert page.get_by_text("Download at full size").is_disabled()
 
