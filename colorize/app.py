@@ -66,7 +66,7 @@ def serve(weights: str | Path, host: str = "127.0.0.1", port: int | None = None)
         try:
             threading.Event().wait()
         finally:
-            page.close()
+            page.close(verbose=False)
             # Python must not end, nor the folder go, while torch is at work; no other photo begins.
             busy.acquire(timeout=_LAST_PHOTO)
 

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     with _folder_beside(path) as folder:
         temporary = folder / path.name
         yield temporary
-        os.replace(temporary, path)
+        _put(temporary, path)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -64,7 +66,7 @@ def save_weights(generator: Generator, folder: Path) -> None:
         generator.save_pretrained(temporary)
         for file in temporary.iterdir():
             if file.name != CARD_NAME or not (folder / CARD_NAME).exists():
-                os.replace(file, folder / file.name)
+                _put(file, folder / file.name)
 
 
 def load_generator(weights: str | Path) -> Generator:
@@ -98,34 +100,98 @@ def load_generator(weights: str | Path) -> Generator:
         raise ColorizeError(f"{weights}: {what} ({first_line(error)})") from error
 
 
+def checkpoint_path(run: Path) -> Path:
+    """Where a run folder keeps its last checkpoint."""
+    return run / "checkpoints" / "last.pt"
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run folder has something to go on from."""
+    path = checkpoint_path(run)
+    return path.exists() or _before(path).exists()
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values, whole and on the disk when this returns."""
-    with write_whole(path) as temporary, open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write tensors and plain values, whole and on the disk when this returns.
+
+    The checkpoint that was there is kept as `previous.pt`, unless it is damaged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _folder_beside(path) as folder:
+        torch.save(state, folder / path.name)
+        _sync(folder / path.name)
+        if _is_whole(path):
+            os.replace(path, _before(path))
+        _put(folder / path.name, path)
 
 
 def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
-    """Read a checkpoint to the CPU. Only tensors and plain values are read, no pickled code.
+    """Read a checkpoint to the CPU, or the one before it if it is damaged, which is said.
+
+    Only tensors and plain values are read, no pickled code.
 
     Args:
         keys: what it must hold.
 
     Raises:
-        ColorizeError: it is missing, damaged, or lacks a key.
+        ColorizeError: both are missing or damaged, or lack a key.
     """
-    if not path.is_file():
+    found = [file for file in (path, _before(path)) if file.is_file()]
+    if not found:
         raise ColorizeError(f"{path}: no checkpoint to resume from; leave out --resume")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"holds a {type(state).__name__}")
-    except Exception as error:  # zip, pickle and torch errors alike
-        raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from error
-    if not state.keys() >= keys:
-        raise ColorizeError(f"{path}: not a checkpoint of this version; start anew")
+    for file in found:
+        try:
+            state = _read_checkpoint(file)
+        except Exception as error:  # zip, pickle and torch errors alike
+            damage = error
+            continue
+        if not state.keys() >= keys:
+            raise ColorizeError(f"{file}: not a checkpoint of this version; start anew")
+        if file != path:
+            print(f"{path}: {'damaged' if path.exists() else 'missing'}; going on from {file.name}")
+        return state
+    raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from damage
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    if not _is_whole(path):
+        raise ValueError("damaged")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError(f"holds a {type(state).__name__}")
     return state
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a checkpoint is what was written: it is a zip with a CRC of each part.
+
+    Torch does not look at them: it loads a file with a flipped bit without a word.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return False
+
+
+def _before(path: Path) -> Path:
+    return path.with_name("previous.pt")
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Move a file into place, so that a power cut leaves the old one or the whole new one."""
+    _sync(temporary)
+    os.replace(temporary, path)
+    if os.name == "posix":  # the name is on the disk when its folder is
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -14,7 +14,13 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
-from colorize.checkpoint import load_checkpoint, load_generator, write_json
+from colorize.checkpoint import (
+    checkpoint_path,
+    has_checkpoint,
+    load_checkpoint,
+    load_generator,
+    write_json,
+)
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos
 from colorize.device import has_gpu, suit_batch_size
@@ -48,7 +54,7 @@ def make_config(data: DataConfig, train: TrainConfig, out: Path) -> RunConfig:
         data = replace(data, source="coco" if has_gpu() else "builtin")
     few = data.source == "builtin"
     if not train.batch_size:
-        if _is_begun(out):
+        if has_checkpoint(out):
             size = load_config(out).train.batch_size
         else:
             size = DEMO.train.batch_size if few else suit_batch_size(data.size)
@@ -73,7 +79,7 @@ def open_run(config: RunConfig, out: Path) -> str:
     if not config.train.pretrain_epochs + config.train.gan_epochs:
         raise ColorizeError("nothing to train: PRETRAIN_EPOCHS and GAN_EPOCHS are both 0")
     check_apart(config.data.source, out)
-    if not _is_begun(out):
+    if not has_checkpoint(out):
         write_json(out / "config.json", config.to_dict())
         return f"a new run on {config.data.source} in {out}"
     kept = load_config(out)
@@ -87,10 +93,6 @@ def open_run(config: RunConfig, out: Path) -> str:
             "back to go on with that run"
         )
     return f"going on with the run on {kept.data.source} in {out}"
-
-
-def _is_begun(out: Path) -> bool:
-    return (out / "checkpoints" / "last.pt").exists()
 
 
 def ambiguous_run(out: Path, gan_epochs: int) -> tuple[RunConfig, Photos]:
@@ -117,7 +119,7 @@ def ambiguous_run(out: Path, gan_epochs: int) -> tuple[RunConfig, Photos]:
 def quick_run(out: Path) -> Path:
     """A finished run on the built-in photos, made now unless it is there: minutes on a CPU."""
     if not (out / "metrics.json").exists():
-        run_training(DEMO, out, resume=_is_begun(out))
+        run_training(DEMO, out, resume=has_checkpoint(out))
     return out
 
 
@@ -166,9 +168,9 @@ def train_stage(
             raise stopped from None
         view()
         generator.load_state_dict(load_generator(out / "generator").state_dict())
-        return load_checkpoint(out / "checkpoints" / "last.pt")["history"]
+        return load_checkpoint(checkpoint_path(out))["history"]
     callbacks = [sample_saver(out), lambda report: view()]
-    trainer = Trainer(config, photos, generator, discriminator, out, _is_begun(out), callbacks)
+    trainer = Trainer(config, photos, generator, discriminator, out, has_checkpoint(out), callbacks)
     try:
         return trainer.pretrain() if stage == "pretrain" else trainer.train_gan()
     except KeyboardInterrupt:

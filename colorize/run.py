@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from colorize.card import CARD_NAME, bare_card, run_card
-from colorize.checkpoint import write_json, write_whole
+from colorize.checkpoint import has_checkpoint, write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
@@ -167,7 +167,7 @@ def run_demo(out: Path) -> None:
 
 def _check_out(source: str, out: Path, resume: bool) -> None:
     """Refuse a run folder that is not ours, holds a run, or lies among the photos."""
-    if (out / "checkpoints" / "last.pt").exists() and not resume:
+    if has_checkpoint(out) and not resume:
         raise ColorizeError(
             f"{out}: holds a run already; go on with it by `train --out {out} --resume`, or give "
             "another --out"

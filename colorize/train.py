@@ -12,7 +12,13 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from colorize.checkpoint import load_checkpoint, save_checkpoint, save_weights, write_csv
+from colorize.checkpoint import (
+    checkpoint_path,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+    write_csv,
+)
 from colorize.config import TrainConfig
 from colorize.data import Photos, random_crop_flip, spread, to_network, train_loader
 from colorize.epoch import EpochReport, Stage, epoch_seed, run_epoch
@@ -36,8 +42,8 @@ class Trainer:
         config: learning rates, epochs and so on.
         photos: see `data.load_photos`.
         generator, discriminator: the networks; D is needed for `train_gan` only.
-        out: a run folder. Each epoch writes `history.csv`, `checkpoints/last.pt` and the averaged
-            weights, `generator/`; `pretrained/` keeps those of the first stage. None keeps
+        out: a run folder. Each epoch writes `history.csv`, `checkpoints/` (the last two) and the
+            averaged weights, `generator/`; `pretrained/` keeps those of the first stage. None keeps
             everything in memory.
         resume: go on from `out`'s checkpoint.
         callbacks: each is called with an `EpochReport` after every epoch.
@@ -59,7 +65,7 @@ class Trainer:
         self.callbacks, self.progress = callbacks, progress
         if resume and out is None:
             raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
-        self.checkpoint = out / "checkpoints" / "last.pt" if out else None
+        self.checkpoint = checkpoint_path(out) if out else None
         self.saved = load_checkpoint(self.checkpoint, _SAVED) if resume else {}
         if self.saved and not photos.match(self.saved["photos"]):
             raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")

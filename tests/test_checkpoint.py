@@ -9,6 +9,8 @@ from conftest import SMALL_WIDTHS
 from safetensors.torch import load_file, save_file
 
 from colorize.checkpoint import (
+    checkpoint_path,
+    has_checkpoint,
     load_checkpoint,
     load_generator,
     save_checkpoint,
@@ -124,6 +126,44 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ColorizeError, match=r"last\.pt: damaged"):
         load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, capsys):
+    path = tmp_path / "last.pt"
+    for epoch in (1, 2):
+        save_checkpoint(path, {"epoch": epoch, "x": torch.zeros(1000)})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 97):
+        content = bytearray(whole)
+        content[at] ^= 4
+        path.write_bytes(content)
+        state = load_checkpoint(path, {"epoch"})
+        # The few bytes of the zip that hold no content may be anything.
+        assert state["epoch"] == 1 or torch.equal(state["x"], torch.zeros(1000))
+    path.write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert load_checkpoint(path)["epoch"] == 1
+    assert capsys.readouterr().out == f"{path}: damaged; going on from previous.pt\n"
+    save_checkpoint(path, {"epoch": 3})  # keeps the good one, not the damaged one
+    path.write_bytes(b"")
+    assert load_checkpoint(path)["epoch"] == 1
+    (tmp_path / "previous.pt").write_bytes(b"")
+    with pytest.raises(ColorizeError, match=r"last\.pt: damaged"):
+        load_checkpoint(path)
+
+
+def test_a_stop_between_the_renames_loses_nothing(tmp_path, capsys):
+    run = tmp_path / "run"
+    path = checkpoint_path(run)
+    assert not has_checkpoint(run)
+    save_checkpoint(path, {"epoch": 1})
+    path.rename(path.with_name("previous.pt"))
+    assert has_checkpoint(run)
+    assert load_checkpoint(path)["epoch"] == 1
+    assert "missing; going on from previous.pt" in capsys.readouterr().out
+    save_checkpoint(path, {"epoch": 2})
+    assert load_checkpoint(path)["epoch"] == 2
 
 
 def test_pickled_code_is_not_run(tmp_path):

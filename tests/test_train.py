@@ -55,6 +55,25 @@ def test_the_same_seed_gives_the_same_numbers(photos):
     assert_same_weights(first.generator, second.generator)
 
 
+def test_a_damaged_checkpoint_costs_one_epoch_and_nothing_else(photos, tmp_path, capsys):
+    unbroken = train(make_trainer(photos, tmp_path / "unbroken"))
+
+    def stop(report):
+        if len(report.history) == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(make_trainer(photos, tmp_path / "broken", callbacks=[stop]))
+    last = tmp_path / "broken" / "checkpoints" / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    resumed = train(make_trainer(photos, tmp_path / "broken", resume=True))
+    assert "damaged; going on from previous.pt" in capsys.readouterr().out
+    assert without_times(resumed.history) == without_times(unbroken.history)
+    assert_same_weights(resumed.generator, unbroken.generator)
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_resumed_run_equals_an_unbroken_one(photos, tmp_path, stop_after):
     """Stopped in the middle of pretraining, between the stages, and in the middle of the GAN."""
