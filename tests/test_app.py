@@ -141,7 +141,7 @@ class Served:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=120)
         return self.process.returncode, said
 
 
