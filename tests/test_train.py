@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import SMALL_WIDTHS
 
-from colorize.checkpoint import load_generator
+from colorize.checkpoint import load_checkpoint, load_generator, save_checkpoint
 from colorize.config import TrainConfig
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError
@@ -194,7 +194,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(photos,
     trainer.callbacks = [poison]
     with pytest.raises(ColorizeError, match="no longer a number"):
         trainer.pretrain()
-    checkpoint = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    checkpoint = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
     assert checkpoint["epoch"] == 1
     assert checkpoint["parts"]["generator"]["head.weight"].isfinite().all()
 
@@ -217,15 +217,14 @@ def test_bf16_trains_too(photos):
 def test_an_fp16_run_is_not_resumed_on_a_cpu(photos, tmp_path):
     train(make_trainer(photos, tmp_path))
     path = tmp_path / "checkpoints" / "last.pt"
-    state = torch.load(path, weights_only=True)
-    torch.save(state | {"precision": "fp16"}, path)
+    state = load_checkpoint(path)
+    save_checkpoint(path, state | {"precision": "fp16"})
     with pytest.raises(ColorizeError, match="on a GPU only"):
         make_trainer(photos, tmp_path, resume=True)
 
 
 def test_a_checkpoint_of_something_else_is_refused(photos, tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    torch.save({"foo": 1}, tmp_path / "checkpoints" / "last.pt")
+    save_checkpoint(tmp_path / "checkpoints" / "last.pt", {"foo": 1})
     with pytest.raises(ColorizeError, match="not a checkpoint of this version"):
         make_trainer(photos, tmp_path, resume=True)
 
