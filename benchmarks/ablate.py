@@ -27,9 +27,9 @@ from colorize import stages, train
 from colorize.config import TrainConfig
 from colorize.errors import first_line
 from colorize.losses import gan_loss, l1_loss
+from colorize.memory import Accumulation, Losses
 from colorize.optimizers import weight_average
 from colorize.precision import pick_precision
-from colorize.steps import Losses
 from colorize.train import Trainer
 
 
@@ -41,6 +41,7 @@ def classic_step(
     L: Tensor,
     ab: Tensor,
     backward: Callable[..., None],
+    accumulate: Accumulation,
     objective: str,
     lambda_l1: float,
 ) -> Losses:

@@ -28,9 +28,10 @@ from PIL import Image
 from reference import Reference, loader
 from torch import Tensor
 
+from colorize.batches import crop_flip, random_crops, train_loader
 from colorize.cache import decode_once
 from colorize.checkpoint import write_json
-from colorize.data import PhotoSet, random_crop_flip, to_network, train_loader
+from colorize.data import PhotoSet, to_network
 from colorize.epoch import run_epoch
 from colorize.sources import builtin_photos
 
@@ -102,9 +103,9 @@ def prepare(setting: Setting) -> list[dict[str, Any]]:
             later(decode_once(setting.photos, side, cache, progress=False).array)
 
     def later(array: np.ndarray) -> None:
-        random = torch.Generator().manual_seed(0)
+        crops = random_crops(setting.batch_size, side - setting.size, seed=0)
         for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
-            to_network(random_crop_flip(rgb.to(setting.device), setting.size, random))
+            to_network(crop_flip(rgb.to(setting.device), setting.size, crops[: len(rgb)]))
 
     def feed(array: np.ndarray) -> None:
         for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
@@ -129,9 +130,9 @@ def repeat(step: Callable[..., Any], batch: tuple[Tensor, Tensor], times: int) -
 
 def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     """One pretraining step and one GAN step on the same batch, in every useful number format."""
-    random = torch.Generator().manual_seed(0)
     rgb = photos.__getitems__(range(setting.batch_size)).to(setting.device)
-    batch = to_network(random_crop_flip(rgb, setting.size, random))
+    crops = random_crops(len(rgb), rgb.shape[-1] - setting.size, seed=0)
+    batch = to_network(crop_flip(rgb, setting.size, crops))
     times = 10 if setting.device == "cuda" else 1  # there one step is too short to be timed
     automatic = make_trainer(photos, setting.size, setting.batch_size, "auto").precision
     rows = []
@@ -160,7 +161,7 @@ def epochs(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     count = len(photos) // setting.batch_size
 
     def ours() -> None:
-        run_epoch(stage, 0, trainer.batches(seed=0), count, show=False)
+        run_epoch(stage, 0, trainer.batches.epoch(seed=0), count, show=False)
 
     def theirs() -> None:
         for batch in batches:

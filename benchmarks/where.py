@@ -19,7 +19,8 @@ from machine import commit, describe, peak_gb
 from ours import noise_batch, noise_trainer, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from colorize.data import random_crop_flip, to_network, train_loader
+from colorize.batches import crop_flip, random_crops, train_loader
+from colorize.data import to_network
 from colorize.losses import gan_loss, l1_loss
 from colorize.optimizers import gan_optimizer
 from colorize.train import Trainer
@@ -45,8 +46,9 @@ def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
     device = trainer.accelerator.device
     batches = train_loader(trainer.photos.train, trainer.config.batch_size, 0)
     rgb = next(iter(batches))
-    random = torch.Generator().manual_seed(0)
-    L, ab = to_network(random_crop_flip(rgb.to(device), trainer.photos.size, random))
+    size = trainer.photos.size
+    crops = random_crops(len(rgb), rgb.shape[-1] - size, seed=0)
+    L, ab = to_network(crop_flip(rgb.to(device), size, crops))
     step = trainer.gan_stage().step
     networks = (trainer.generator, trainer.discriminator)
     optimizers = [gan_optimizer(network, trainer.config) for network in networks]
@@ -72,9 +74,7 @@ def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
 
     times = {"whole step": time_of(lambda: step(L, ab))}
     times["loader"] = time_of(lambda: next(iter(batches)))
-    times["crops and Lab"] = time_of(
-        lambda: to_network(random_crop_flip(rgb.to(device), trainer.photos.size, random))
-    )
+    times["crops and Lab"] = time_of(lambda: to_network(crop_flip(rgb.to(device), size, crops)))
     times["G forward"] = time_of(forward)
     times["G backward"] = time_of(lambda: l1_loss(forward(), ab).backward()) - times["G forward"]
     times["D, for both networks"] = time_of(discriminator)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import tempfile
 import threading
@@ -60,9 +59,6 @@ def serve(weights: str | Path, host: str = "127.0.0.1", port: int | None = None)
             app_kwargs={"middleware": [Middleware(_UploadLimit, folder=folder / "cache")]},
         )
         print(f"open {url} in a browser; Ctrl-C stops", flush=True)
-        for stop in ("SIGTERM", "SIGHUP"):  # so that the folder goes
-            if hasattr(signal, stop):  # Windows has one of them
-                signal.signal(getattr(signal, stop), signal.default_int_handler)
         try:
             threading.Event().wait()
         finally:

@@ -84,6 +84,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--gan-lr", train, "gan_lr", type=_rate, help="learning rate of both networks after it")
     add("--lambda-l1", train, "lambda_l1", type=_rate, help="weight of L1 beside the GAN loss")
     add("--objective", train, "objective", choices=OBJECTIVES, help="GAN objective")
+    add(
+        "--checkpoint-minutes",
+        train,
+        "checkpoint_minutes",
+        type=_rate,
+        help="save this often, not only after each epoch",
+    )
     add("--precision", train, "precision", choices=PRECISIONS, help="number format")
     add(
         "--seed",

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from colorize.errors import ColorizeError
+from colorize.lock import locked
 from colorize.metrics import colorfulness
 from colorize.photo import fit_square, open_rgb
 from colorize.progress import bar
 
 _FORMAT = 3  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
+_BUILDING = ".building-"
 
 
 @dataclass
@@ -45,22 +47,33 @@ def decode_once(
     """Decode photos to (N, size, size, 3) uint8 on disk, or reuse what an earlier call decoded.
 
     The key is made of the paths, their sizes and times, and `size`: a changed, added or removed
-    photo makes a new entry. An entry is written under a temporary name and moved into place.
+    photo makes a new entry. An entry is written under a temporary name and moved into place. Of
+    several processes one decodes, and the others wait for it.
     """
     entry = Path(cache or cache_folder()) / _cache_key(paths, size)
     if (found := _read_entry(entry, len(paths), size)) is not None:
         return found
-    shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
     entry.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
+    busy = f"{entry.parent}: another process decodes photos; waiting for it"
+    with locked(entry.parent, busy, wait=True) as alone:
+        if (found := _read_entry(entry, len(paths), size)) is not None:
+            return found  # that process has decoded these
+        shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
+        for litter in entry.parent.glob(f"{_BUILDING}*") if alone else ():  # of a killed process
+            shutil.rmtree(litter, ignore_errors=True)
+        _build_entry(entry, paths, size, progress)
+    return _read_entry(entry, len(paths), size)
+
+
+def _build_entry(entry: Path, paths: Sequence[Path], size: int, progress: bool) -> None:
+    building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=entry.parent))
     try:
         _write_entry(building, paths, size, progress)
-        try:
-            building.rename(entry)
-        except OSError:  # another process was faster
-            if not entry.is_dir():
-                raise
-        return _read_entry(entry, len(paths), size)
+        building.rename(entry)
+    except OSError:
+        # Where nothing can be locked, another process may have been faster.
+        if not entry.is_dir():
+            raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

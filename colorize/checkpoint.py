@@ -10,10 +10,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
-from io import BytesIO
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
@@ -23,6 +22,8 @@ from colorize.card import CARD_NAME
 from colorize.errors import ColorizeError, first_line
 from colorize.generator import Generator
 
+UNFINISHED = ".unfinished-"  # how the names of temporary folders begin
+_DIGEST_SIZE = hashlib.sha256().digest_size
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 
 
@@ -114,19 +115,22 @@ def has_checkpoint(run: Path) -> bool:
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, whole and on the disk when this returns.
 
-    The checkpoint that was there is kept as `previous.pt`, unless it is damaged.
+    The checkpoint that was there is kept as `previous.pt`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _folder_beside(path) as folder:
-        file = BytesIO()
-        torch.save(state, file)
-        with open(folder / path.name, "wb") as whole:
-            whole.write(file.getbuffer())
-            whole.write(hashlib.sha256(file.getbuffer()).digest())
-        _sync(folder / path.name)
-        if _is_whole(path):
+        file = folder / path.name
+        with open(file, "wb") as raw:
+            hashed = _Hashed(raw)
+            try:
+                torch.save(state, hashed)
+            except RuntimeError as error:  # torch's, which does not say that the disk is full
+                raise hashed.error or error from None
+            raw.write(hashed.digest.digest())
+        _sync(file)
+        if path.exists():
             os.replace(path, _before(path))
-        _put(folder / path.name, path)
+        _put(file, path)
 
 
 def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
@@ -153,39 +157,54 @@ def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
             raise ColorizeError(f"{file}: not a checkpoint of this version; start anew")
         if file != path:
             print(f"{path}: {'damaged' if path.exists() else 'missing'}; going on from {file.name}")
+            # The next one must not push out the good one.
+            with suppress(FileNotFoundError):
+                path.replace(path.with_name("damaged.pt"))
         return state
     raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from damage
 
 
+class _Hashed:
+    """A file whose checksum is known when it is written, and who failed to write it too."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, part: bytes) -> int:
+        self.digest.update(part)
+        try:
+            return self.file.write(part)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    state = torch.load(BytesIO(_checked(path)), map_location="cpu", weights_only=True)
+    # Torch itself loads a file with a flipped bit without a word, and a zip's own checksums say
+    # nothing of where its parts begin; what lies behind the zip does not disturb it.
+    size = path.stat().st_size - _DIGEST_SIZE
+    with open(path, "rb") as file:
+        file.seek(max(size, 0))
+        if file.read() != _digest(path, size):
+            raise ValueError("the checksum is another")
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise TypeError(f"holds a {type(state).__name__}")
     return state
 
 
-def _checked(path: Path) -> bytes:
-    """What torch wrote, without the checksum behind it.
-
-    Torch itself loads a file with a flipped bit without a word, and a zip's own checksums say
-    nothing of where its parts begin.
-
-    Raises:
-        ValueError: it is not what was written.
-    """
-    content = path.read_bytes()
-    size = hashlib.sha256().digest_size
-    if hashlib.sha256(content[:-size]).digest() != content[-size:]:
-        raise ValueError("the checksum is another")
-    return content[:-size]
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        _checked(path)
-    except (OSError, ValueError):
-        return False
-    return True
+def _digest(path: Path, size: int) -> bytes:
+    """The checksum of the first `size` bytes of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while size > 0 and (part := file.read(min(size, 1 << 20))):
+            digest.update(part)
+            size -= len(part)
+    return digest.digest()
 
 
 def _before(path: Path) -> Path:
@@ -211,7 +230,7 @@ def _sync(path: Path) -> None:
 @contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
     """A temporary folder on the same disk as `path`, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
     try:
         yield folder
     finally:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib.metadata
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What Pillow has to say about odd metadata of a file that it reads all the same.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = build_parser().parse_args(argv)
+    _stop_in_order()
     try:
         return args.run(args) or 0
     except ColorizeError as error:
@@ -41,16 +44,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             reason = error.strerror or str(error)
         _complain(f"{error.filename}: {reason}" if error.filename else reason)
-    except KeyboardInterrupt:
-        hint = "; train --resume goes on from the last epoch" if args.command == "train" else ""
+    except KeyboardInterrupt as stop:
+        hint = (
+            "; train --resume goes on from the last checkpoint" if args.command == "train" else ""
+        )
         _complain(f"stopped{hint}")
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except (RuntimeError, MemoryError) as error:
         # torch.OutOfMemoryError by its name: importing torch for it would take seconds.
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
         _complain("out of memory; try a smaller --batch-size or --size")
     return 1
+
+
+def _stop_in_order() -> None:
+    """A request to end and a closed terminal are as Ctrl-C: what is half written is removed."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has one of them
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+                signal.signal(number, signal.default_int_handler)
 
 
 class _Parser(argparse.ArgumentParser):

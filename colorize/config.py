@@ -47,6 +47,7 @@ class TrainConfig:
     ema_decay: float = 0.998  # a step; the averaged generator is what is kept and shown
     encoder_weights: str = "imagenet"  # one of ENCODER_WEIGHTS
     precision: str = "auto"  # one of PRECISIONS
+    checkpoint_minutes: float = 10.0  # long epochs are saved in between, so that a stop costs less
     seed: int = 0
 
 

@@ -1,11 +1,11 @@
-"""Photos for training: the split, what is left out, and batches on the device."""
+"""Photos for training: the split, what is left out, Lab as the networks see it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from colorize.cache import Decoded, decode_once
 from colorize.color import rgb_to_lab, scale_lab
@@ -55,6 +55,13 @@ class PhotoSet(Dataset):
         """Several at once: uint8 (B, 3, size, size), a view of channels-last memory."""
         batch = self.array[self.rows[list(indices)]]
         return torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2)
+
+    def part(self, first: int, step: int) -> PhotoSet:
+        """Every so many-th photo of the set, from one on: the share of one of several processes."""
+        chosen = slice(first, None, step)
+        return PhotoSet(
+            self.array, self.rows[chosen], self.names[chosen], self.colorfulness[chosen]
+        )
 
     def middle(self, indices: Sequence[int], size: int) -> Tensor:
         """The same, without the margin that training photos have: uint8 (B, 3, size, size)."""
@@ -146,62 +153,9 @@ def load_photo_set(
     return _photo_set(files, kept, list(paths)), list(files.unreadable.values())
 
 
-def random_crop_flip(rgb: Tensor, size: int, random: torch.Generator) -> Tensor:
-    """Cut a square of `size` out of each photo of a batch, mirrored half of the time.
-
-    Args:
-        rgb: (B, 3, S, S), any dtype and device, S >= size.
-        random: a CPU generator, so that every device draws the same crops.
-    """
-    spare = rgb.shape[-1] - size
-    tops, lefts = torch.randint(spare + 1, (2, len(rgb)), generator=random).tolist()
-    flips = (torch.rand(len(rgb), generator=random) < 0.5).tolist()
-    crops = []
-    for photo, top, left, flip in zip(rgb, tops, lefts, flips, strict=True):
-        crop = photo[:, top : top + size, left : left + size]
-        crops.append(crop.flip(-1) if flip else crop)
-    return torch.stack(crops)
-
-
 def to_network(rgb: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 RGB (B, 3, H, W) to scaled L (B, 1, H, W) and ab (B, 2, H, W), on its device."""
     return scale_lab(rgb_to_lab(rgb))
-
-
-class Shuffle(Sampler):
-    """A random order that depends on the seed alone; the trainer gives a new seed each epoch.
-
-    Args:
-        repeats: how often each photo is shown; more than once pays for tiny sets, where each
-            look is another crop.
-    """
-
-    def __init__(self, count: int, seed: int, repeats: int = 1) -> None:
-        self.count, self.seed, self.repeats = count, seed, repeats
-
-    def __len__(self) -> int:
-        return self.count * self.repeats
-
-    def __iter__(self) -> Iterator[int]:
-        random = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.repeats):
-            yield from torch.randperm(self.count, generator=random).tolist()
-
-
-def train_loader(photos: PhotoSet, batch_size: int, seed: int, repeats: int = 1) -> DataLoader:
-    """Shuffled uint8 batches (B, 3, S, S).
-
-    A last, smaller batch is left out, as batch norm would read too much into it, unless it is the
-    only one.
-    """
-    sampler = Shuffle(len(photos), seed, repeats)
-    batches = BatchSampler(sampler, batch_size, drop_last=len(sampler) >= batch_size)
-    # A batch is one fancy index into the memory map: no worker processes, nothing to collate.
-    return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Tensor) -> Tensor:
-    return batch
 
 
 def spread(count: int, most: int) -> list[int]:

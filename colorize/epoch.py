@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from colorize.errors import ColorizeError
+from colorize.health import NotANumber
+from colorize.memory import Losses
 from colorize.progress import bar
-from colorize.steps import Losses
+
+_LOOK = 10  # steps between two looks at the losses, which wait for the device
 
 
 @dataclass
@@ -26,6 +28,42 @@ class Stage:
     step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
     schedules: list[LRScheduler]
     parts: dict[str, Any]  # what a checkpoint must hold beside the generator
+
+
+@dataclass
+class Progress:
+    """How far an epoch is; a checkpoint in its middle keeps it."""
+
+    steps: int = 0
+    photos: int = 0
+    skipped: int = 0  # steps without an effect, as fp16 gave no usable gradients
+    seconds: float = 0.0
+    totals: Losses = field(default_factory=dict)  # sums of the losses
+    good: Tensor | int = 0  # steps after which all of them were numbers
+
+    def add(self, losses: Losses, photos: int, skipped: bool) -> None:
+        """Count a step, without waiting for the device."""
+        self.totals = {name: self.totals.get(name, 0.0) + loss for name, loss in losses.items()}
+        self.good = self.good + torch.stack(list(self.totals.values())).isfinite().all()
+        self.steps += 1
+        self.photos += photos
+        self.skipped += skipped
+
+    def row(self, accelerator: Accelerator) -> dict[str, float]:
+        """Mean losses over the photos of all processes, seconds and speed."""
+        losses = torch.stack(list(self.totals.values())) / self.steps
+        losses = accelerator.reduce(losses, "mean").tolist()
+        row = {name: round(loss, 6) for name, loss in zip(self.totals, losses, strict=True)}
+        row["seconds"] = round(self.seconds, 2)
+        photos = self.photos * accelerator.num_processes
+        row["photos_per_second"] = round(photos / self.seconds, 2)
+        return row | ({"skipped_steps": self.skipped} if self.skipped else {})
+
+    def check(self, name: str) -> None:
+        """Raises NotANumber if one of the losses was NaN or infinite."""
+        if int(self.good) < self.steps:
+            bad = [loss for loss, total in self.totals.items() if not total.isfinite()]
+            raise NotANumber(f"{name}, step {int(self.good) + 1}: {', '.join(bad)} is not a number")
 
 
 @dataclass
@@ -55,46 +93,40 @@ def run_epoch(
     batches: Iterable[tuple[Tensor, Tensor]],
     steps: int,
     show: bool,
-) -> dict[str, float]:
+    done: Progress | None = None,
+    after_step: Callable[[Progress], None] = lambda done: None,
+) -> Progress:
     """Take a step a batch.
 
     Args:
         epoch: from 0.
         batches: pairs of scaled L (B, 1, H, W) and ab (B, 2, H, W).
-        steps: how many there are, for the progress bar.
+        steps: how many there are in a whole epoch, for the progress bar.
         show: whether to draw the bar.
-
-    Returns:
-        The means of the losses, `seconds` and `photos_per_second`.
+        done: what an earlier process did of this epoch; `batches` are those that are left.
+        after_step: called after each step.
 
     Raises:
-        ColorizeError: a loss is no longer a number, or the device is out of memory.
+        NotANumber: a loss is NaN or infinite.
+        ColorizeError: the device is out of memory.
     """
     name = f"{stage.name} {epoch + 1}/{stage.epochs}"
-    totals: Losses = {}
-    photos, started = 0, time.perf_counter()
-    with bar(batches, name, steps, unit="batch", show=show) as shown:
-        for count, (L, ab) in enumerate(shown, start=1):
-            try:
-                losses = stage.step(L, ab)
-            except torch.OutOfMemoryError as error:
-                raise ColorizeError(
-                    f"{name}: out of memory with {len(L)} photos of {L.shape[-1]}x{L.shape[-2]} a "
-                    "batch; take a smaller batch size (--batch-size, BATCH_SIZE) or size"
-                ) from error
+    done = done or Progress()
+    started = time.perf_counter() - done.seconds
+    with bar(batches, name, steps, unit="batch", show=show, initial=done.steps) as shown:
+        for L, ab in shown:
+            losses = stage.step(L, ab)
             for schedule in stage.schedules:
                 schedule.step()
-            totals = {key: totals.get(key, 0.0) + loss for key, loss in losses.items()}
-            photos += len(L)
-            if show and count % 10 == 0:  # reading a loss waits for the device
-                speed = photos / (time.perf_counter() - started)
+            skipped = any(getattr(p, "step_was_skipped", False) for p in stage.parts.values())
+            done.add(losses, len(L), skipped)
+            done.seconds = time.perf_counter() - started
+            if done.steps % _LOOK == 0:
+                done.check(name)
                 values = {key: f"{loss.item():.4f}" for key, loss in losses.items()}
-                shown.set_postfix(values | {"photos/s": f"{speed:.1f}"}, refresh=False)
-    means = {key: round(float(total) / count, 6) for key, total in totals.items()}
-    if not all(map(math.isfinite, means.values())):
-        raise ColorizeError(
-            f"{name}: a loss is no longer a number ({means}); the last checkpoint is from before; "
-            "try a lower learning rate or --precision fp32"
-        )
-    seconds = time.perf_counter() - started
-    return means | {"seconds": round(seconds, 2), "photos_per_second": round(photos / seconds, 2)}
+                speed = f"{done.photos / done.seconds:.1f}"
+                shown.set_postfix(values | {"photos/s": speed}, refresh=False)
+            after_step(done)
+    done.check(name)  # and so waits for the device
+    done.seconds = time.perf_counter() - started
+    return done

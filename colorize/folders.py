@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
@@ -191,7 +192,11 @@ def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) 
         if "exif" in options:  # which Pillow cannot put into a compressed TIFF
             options.pop("compression", None)
     with write_whole(path) as temporary:
-        image.save(temporary, **options)
+        if kind in (".tif", ".tiff"):  # whose writer does not say that the disk is full
+            image.save(buffer := BytesIO(), "TIFF", **options)
+            temporary.write_bytes(buffer.getbuffer())
+        else:
+            image.save(temporary, **options)
 
 
 def _carried_over(photo: Image.Image) -> dict[str, object]:

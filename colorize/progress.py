@@ -13,9 +13,14 @@ _PROCESS = os.getpid()
 
 
 def bar(
-    items: Iterable[Any], title: str, total: int | None = None, unit: str = "it", show: bool = True
+    items: Iterable[Any],
+    title: str,
+    total: int | None = None,
+    unit: str = "it",
+    show: bool = True,
+    initial: int = 0,
 ) -> tqdm:
-    """Go through `items` and show how far one is.
+    """Go through `items` and show how far one is, of which `initial` were done before.
 
     tqdm's own bar for notebooks is a widget: it needs ipywidgets in the notebook and in the
     browser, and is lost when the notebook is saved.
@@ -23,7 +28,21 @@ def bar(
     line = _line_of_this_cell() if show else None
     # A browser may be far from the kernel.
     interval = 0.5 if line else 0.1
-    return tqdm(items, title, total, unit=unit, disable=not show, file=line, mininterval=interval)
+    return tqdm(
+        items,
+        title,
+        total,
+        unit=unit,
+        disable=not show,
+        file=line,
+        mininterval=interval,
+        initial=initial,
+    )
+
+
+def say(line: str) -> None:
+    """Print a line without tearing a bar that is being drawn."""
+    tqdm.write(line)
 
 
 class _CellLine:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from colorize.card import CARD_NAME, bare_card, run_card
-from colorize.checkpoint import has_checkpoint, write_json, write_whole
+from colorize.checkpoint import UNFINISHED, has_checkpoint, write_json, write_whole
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
@@ -17,6 +18,7 @@ from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError, printable
 from colorize.evaluate import measure
 from colorize.generator import Generator
+from colorize.lock import only_run
 from colorize.photo import open_photo
 from colorize.predict import Colorizer
 from colorize.report import grid_of, table
@@ -56,7 +58,7 @@ def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
     """
     old, new = kept.to_dict(), wanted.to_dict()
     pairs = [(old, new), *((old[part], new[part]) for part in ("data", "train"))]
-    may_change = ("data", "train", "source", "cache")
+    may_change = ("data", "train", "source", "cache", "checkpoint_minutes")
     return [
         name
         for before, after in pairs
@@ -72,15 +74,24 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     pretrained/, generator/, metrics.json and grid.png.
 
     Raises:
-        ColorizeError: bad settings or data, or `out` already holds a run and `resume` is false.
+        ColorizeError: bad settings or data, another process trains in `out`, or `out` already
+            holds a run and `resume` is false.
     """
-    seed = config.train.seed
-    _check_out(config.data.source, out, resume)
     if not config.train.pretrain_epochs + config.train.gan_epochs:
         raise ColorizeError("nothing to train: --pretrain-epochs and --gan-epochs are both 0")
     process = process_state()
-    with process.main_process_first():  # the others then find the cache filled
-        photos = load_photos(config.data, seed, progress=process.is_main_process)
+    if not process.is_main_process:
+        return _run(config, out, resume, process)
+    _check_out(config.data.source, out)
+    with only_run(out):
+        _check_new(out, resume)
+        return _run(config, out, resume, process)
+
+
+def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> Photos:
+    """What each of several processes does; only the main one writes."""
+    seed = config.train.seed
+    photos = load_photos(config.data, seed, progress=process.is_main_process)
     process.print(printable(photos.summary()))
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
@@ -165,17 +176,22 @@ def run_demo(out: Path) -> None:
     )
 
 
-def _check_out(source: str, out: Path, resume: bool) -> None:
-    """Refuse a run folder that is not ours, holds a run, or lies among the photos."""
+def _check_new(out: Path, resume: bool) -> None:
+    """Refuse to begin anew where a run is."""
     if has_checkpoint(out) and not resume:
         raise ColorizeError(
             f"{out}: holds a run already; go on with it by `train --out {out} --resume`, or give "
             "another --out"
         )
+
+
+def _check_out(source: str, out: Path) -> None:
+    """Refuse a run folder that is not ours or lies among the photos."""
     if out.exists() and not out.is_dir():
         raise ColorizeError(f"{out}: is a file; give a folder for the run")
     # A run that stopped before its first checkpoint left left_out.json, and may start again.
-    if out.is_dir() and any(out.iterdir()) and not (out / "left_out.json").exists():
+    held = [path for path in out.glob("*") if not path.name.startswith(UNFINISHED)]
+    if held and not (out / "left_out.json").exists():
         raise ColorizeError(f"{out}: holds other files; give a new folder for the run")
     check_apart(source, out)
 
@@ -198,4 +214,4 @@ def load_encoder_weights(generator: Generator, wish: str) -> None:
     except ColorizeError as error:
         if wish == "imagenet":
             raise
-        print(f"{error}; going on without them")
+        process_state().print(f"{error}; going on without them")

@@ -9,8 +9,9 @@ from torch.optim.swa_utils import AveragedModel
 from colorize.config import TrainConfig
 from colorize.epoch import Stage
 from colorize.generator import Generator
+from colorize.memory import Accumulation, Losses
 from colorize.optimizers import gan_optimizer, late_decay, one_cycle, pretrain_optimizer
-from colorize.steps import Losses, gan_step, pretrain_step
+from colorize.steps import gan_step, pretrain_step
 
 
 def pretrain_stage(
@@ -23,9 +24,10 @@ def pretrain_stage(
     """L1 for the generator alone; `averaged` follows it."""
     network, optimizer = accelerator.prepare(generator, pretrain_optimizer(generator, config))
     schedule = one_cycle(optimizer.optimizer, config.pretrain_epochs * steps_per_epoch)
+    accumulate = Accumulation(may_split=accelerator.num_processes == 1)
 
     def step(L: Tensor, ab: Tensor) -> Losses:
-        losses = pretrain_step(network, optimizer, L, ab, accelerator.backward)
+        losses = pretrain_step(network, optimizer, L, ab, accelerator.backward, accumulate)
         averaged.update_parameters(generator)
         return losses
 
@@ -51,11 +53,11 @@ def gan_stage(
     _, _, g_optimizer, d_optimizer = networks
     steps = config.gan_epochs * steps_per_epoch
     schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
+    accumulate = Accumulation(may_split=accelerator.num_processes == 1)
+    settings = (accelerator.backward, accumulate, config.objective, config.lambda_l1)
 
     def step(L: Tensor, ab: Tensor) -> Losses:
-        losses = gan_step(
-            *networks, L, ab, accelerator.backward, config.objective, config.lambda_l1
-        )
+        losses = gan_step(*networks, L, ab, *settings)
         averaged.update_parameters(generator)
         return losses
 

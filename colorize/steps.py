@@ -2,6 +2,7 @@
 
 Both take L (B, 1, H, W) and ab (B, 2, H, W), scaled to [-1, 1], and give their losses, detached.
 `backward` is `Accelerator.backward`, which scales fp16 losses; a test may pass `Tensor.backward`.
+`accumulate` calls `gradients` with the batch, or with parts of it that the memory can hold.
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from colorize.losses import gan_loss, l1_loss
+from colorize.memory import Accumulation, Losses
 
-Losses = dict[str, Tensor]
 Backward = Callable[..., None]
 
 
 def pretrain_step(
-    generator: nn.Module, optimizer: Optimizer, L: Tensor, ab: Tensor, backward: Backward
+    generator: nn.Module,
+    optimizer: Optimizer,
+    L: Tensor,
+    ab: Tensor,
+    backward: Backward,
+    accumulate: Accumulation,
 ) -> Losses:
     """Move G towards the true colours."""
-    loss = l1_loss(generator(L), ab)
-    optimizer.zero_grad()
-    backward(loss)
+
+    def gradients(L: Tensor, ab: Tensor, share: float) -> Losses:
+        loss = l1_loss(generator(L), ab)
+        backward(share * loss)
+        return {"l1": loss.detach()}
+
+    losses = accumulate(gradients, [optimizer], L, ab)
     optimizer.step()
-    return {"l1": loss.detach()}
+    return losses
 
 
 def gan_step(
@@ -37,6 +47,7 @@ def gan_step(
     L: Tensor,
     ab: Tensor,
     backward: Backward,
+    accumulate: Accumulation,
     objective: str = "bce",
     lambda_l1: float = 100.0,
 ) -> Losses:
@@ -45,29 +56,31 @@ def gan_step(
     D looks at G's colours once for both: its own step takes what they do to its weights, G's step
     what D's weights do to them. So both learn from what the other was before the step.
     """
-    fake_ab = generator(L)
-    # Real and fake go through separately: in one batch, batch norm would let D tell them apart
-    # by what they do to the shared statistics, and G would learn nothing from it.
-    real = discriminator(torch.cat((L, ab), 1))
-    fake = discriminator(torch.cat((L, fake_ab), 1))
 
-    # The D step. `inputs` keeps its gradients out of G, and G's out of D.
-    d_loss = (gan_loss(real, True, objective) + gan_loss(fake, False, objective)) / 2
-    d_optimizer.zero_grad()
-    backward(d_loss, inputs=_trained(discriminator), retain_graph=True)
+    def gradients(L: Tensor, ab: Tensor, share: float) -> Losses:
+        fake_ab = generator(L)
+        # Real and fake go through separately: in one batch, batch norm would let D tell them apart
+        # by what they do to the shared statistics, and G would learn nothing from it.
+        real = discriminator(torch.cat((L, ab), 1))
+        fake = discriminator(torch.cat((L, fake_ab), 1))
 
-    # The G step.
-    fooling = gan_loss(fake, True, objective, for_discriminator=False)
-    l1 = l1_loss(fake_ab, ab)
-    g_optimizer.zero_grad()
-    backward(fooling + lambda_l1 * l1, inputs=_trained(generator))
+        # D's half. `inputs` keeps its gradients out of G, and G's out of D.
+        d_loss = (gan_loss(real, True, objective) + gan_loss(fake, False, objective)) / 2
+        backward(share * d_loss, inputs=_trained(discriminator), retain_graph=True)
 
+        # G's half.
+        fooling = gan_loss(fake, True, objective, for_discriminator=False)
+        l1 = l1_loss(fake_ab, ab)
+        backward(share * (fooling + lambda_l1 * l1), inputs=_trained(generator))
+        return {"d": d_loss.detach(), "gan": fooling.detach(), "l1": l1.detach()}
+
+    losses = accumulate(gradients, [g_optimizer, d_optimizer], L, ab)
     # Only now: the backward passes needed the weights as they were. Under fp16, Accelerate adapts
     # the loss scale after each of the two: G's gradients are then off by its factor, in the one
     # step in a thousand in which it changes, which Adam's running means do not notice.
     d_optimizer.step()
     g_optimizer.step()
-    return {"d": d_loss.detach(), "gan": fooling.detach(), "l1": l1.detach()}
+    return losses
 
 
 def _trained(network: nn.Module) -> list[nn.Parameter]:

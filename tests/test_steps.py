@@ -10,6 +10,7 @@ from torch import nn
 from colorize.data import to_network
 from colorize.discriminator import PatchGAN
 from colorize.losses import gan_loss, l1_loss
+from colorize.memory import Accumulation
 from colorize.steps import gan_step, pretrain_step
 
 BACKWARD = torch.Tensor.backward
@@ -53,7 +54,7 @@ def test_each_network_gets_the_gradients_of_its_own_loss(
 ):
     L, ab = batch
     step = (small_generator, discriminator, Frozen(small_generator), Frozen(discriminator))
-    losses = gan_step(*step, L, ab, BACKWARD, objective, lambda_l1=7.0)
+    losses = gan_step(*step, L, ab, BACKWARD, Accumulation(), objective, lambda_l1=7.0)
 
     fake = small_generator(L)
     real_logits = discriminator(torch.cat((L, ab), 1))
@@ -71,12 +72,12 @@ def test_each_network_gets_the_gradients_of_its_own_loss(
 def test_both_networks_move_and_no_gradient_is_left_over(small_generator, discriminator, batch):
     before = [copy.deepcopy(dict(n.named_parameters())) for n in (small_generator, discriminator)]
     optimizers = (Frozen(small_generator), Frozen(discriminator))
-    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
     first = gradients(discriminator)
-    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
     torch.testing.assert_close(gradients(discriminator), first)  # the same again, not twice it
     optimizers = (adam(small_generator), adam(discriminator))
-    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
     for network, old in zip((small_generator, discriminator), before, strict=True):
         moved = [not torch.equal(p, old[name]) for name, p in network.named_parameters()]
         assert sum(moved) > 0.9 * len(moved)
@@ -97,7 +98,7 @@ def test_discriminator_learns_to_tell_true_from_false(discriminator, batch):
     L, ab = batch
     grey = Constant()
     step = (grey, discriminator, Frozen(grey), adam(discriminator))
-    losses = [gan_step(*step, L, ab, BACKWARD)["d"] for _ in range(30)]
+    losses = [gan_step(*step, L, ab, BACKWARD, Accumulation())["d"] for _ in range(30)]
     assert losses[0] == pytest.approx(0.69, abs=0.25)  # undecided: log 2
     assert losses[-1] < 0.3
     assert discriminator(torch.cat((L, ab), 1)).mean() > 0.5
@@ -111,7 +112,7 @@ def test_real_and_fake_pass_the_discriminator_separately_and_once(
     sizes = []
     discriminator.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
     optimizers = (adam(small_generator), adam(discriminator))
-    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD)
+    gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
     assert sizes == [4, 4]
 
 
@@ -126,7 +127,8 @@ def test_the_generator_learns_to_fool_the_discriminator(small_generator, discrim
 
     before = opinion()
     for _ in range(10):
-        gan_step(small_generator, discriminator, *optimizers, L, ab, BACKWARD, lambda_l1=0)
+        step = (small_generator, discriminator, *optimizers, L, ab, BACKWARD, Accumulation())
+        gan_step(*step, lambda_l1=0)
     assert opinion() > before + 0.1
 
 
@@ -135,5 +137,5 @@ def test_one_batch_can_be_learnt_by_heart(small_generator, batch):
     optimizer = torch.optim.AdamW(small_generator.parameters(), 3e-3)
     grey = ab.abs().mean()
     for _ in range(150):
-        loss = pretrain_step(small_generator, optimizer, L, ab, BACKWARD)["l1"]
+        loss = pretrain_step(small_generator, optimizer, L, ab, BACKWARD, Accumulation())["l1"]
     assert loss < 0.15 * grey

@@ -1,6 +1,9 @@
 """The trainer: it learns, repeats itself, resumes exactly, reports, and stops cleanly."""
 
 import csv
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,6 +100,56 @@ def test_a_resumed_run_equals_an_unbroken_one(photos, tmp_path, stop_after):
         )
 
 
+class Killed(BaseException):
+    """Stands in for SIGKILL in the middle of an epoch."""
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "gan"])
+def test_a_long_epoch_is_saved_in_its_middle(photos, tmp_path, stage):
+    """Also with a network that draws: dropout must fall as it would have."""
+    config = replace(CONFIG, checkpoint_minutes=0.0)
+
+    def dropout_trainer(out, **options):
+        trainer = make_trainer(photos, out, config, **options)
+        trainer.generator.head.register_forward_pre_hook(
+            lambda _, inputs: torch.dropout(inputs[0], 0.5, trainer.generator.training)
+        )
+        return trainer
+
+    unbroken = train(dropout_trainer(tmp_path / "unbroken"))
+    broken = dropout_trainer(tmp_path / "broken")
+    update, steps = broken.averaged.update_parameters, []
+
+    def stop(network):
+        steps.append(1)
+        if len(steps) == (7 if stage == "pretrain" else 15):
+            raise Killed
+        update(network)
+
+    broken.averaged.update_parameters = stop
+    with pytest.raises(Killed):
+        train(broken)
+    kept = load_checkpoint(tmp_path / "broken" / "checkpoints" / "last.pt")
+    assert (kept["stage"], kept["epoch"], kept["done"]["steps"]) == (stage, 1, 2)
+    resumed = train(dropout_trainer(tmp_path / "broken", resume=True))
+    assert without_times(resumed.history) == without_times(unbroken.history)
+    assert_same_weights(resumed.generator, unbroken.generator)
+
+
+def test_two_runs_in_one_folder_do_not_mix(photos, tmp_path):
+    hold = (
+        "import sys, time; from pathlib import Path; from colorize.lock import only_run\n"
+        "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ColorizeError, match="another process is training there"):
+            make_trainer(photos, tmp_path / "run").pretrain()
+        other.kill()
+    make_trainer(photos, tmp_path / "run").pretrain()
+
+
 def test_a_finished_run_resumes_to_itself(photos, tmp_path):
     done = train(make_trainer(photos, tmp_path))
     again = train(make_trainer(photos, tmp_path, resume=True))
@@ -183,20 +236,81 @@ def test_an_interrupted_first_epoch_leaves_what_it_learnt_on_the_disk(photos, tm
     assert not (tmp_path / "checkpoints").exists()  # so the epoch will be repeated
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(photos, tmp_path):
-    trainer = make_trainer(photos, tmp_path)
+def poisoned(photos, out, name, value):
+    """A trainer whose first epoch ends with a weight that is no number."""
+    trainer = make_trainer(photos, out)
 
     def poison(report):
         if len(report.history) == 1:
             with torch.no_grad():
-                trainer.generator.head.weight.fill_(float("nan"))
+                trainer.generator.get_parameter(name).fill_(value)
 
     trainer.callbacks = [poison]
-    with pytest.raises(ColorizeError, match="no longer a number"):
-        trainer.pretrain()
-    checkpoint = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    return trainer
+
+
+def assert_first_epoch_is_kept(out):
+    checkpoint = load_checkpoint(out / "checkpoints" / "last.pt")
     assert checkpoint["epoch"] == 1
     assert checkpoint["parts"]["generator"]["head.weight"].isfinite().all()
+    assert load_generator(out / "generator").head.weight.isfinite().all()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(photos, tmp_path):
+    trainer = poisoned(photos, tmp_path, "head.weight", float("nan"))
+    message = r"pretrain 2/2, step 1: l1 .*weights of the generator.*--pretrain-lr \(now 0\.001\)"
+    with pytest.raises(ColorizeError, match=message):
+        trainer.pretrain()
+    assert_first_epoch_is_kept(tmp_path)
+
+
+def test_a_weight_that_is_no_number_is_not_saved(photos, tmp_path):
+    """Losses are numbers, but what would be kept is not."""
+    trainer = make_trainer(photos, tmp_path)
+
+    def poison(report):
+        trainer.averaged.module.head.bias.data.fill_(float("inf"))
+
+    trainer.callbacks = [poison]
+    with pytest.raises(ColorizeError, match=r"after epoch 2 .*averaged\.module\.head\.bias"):
+        trainer.pretrain()
+    assert_first_epoch_is_kept(tmp_path)
+
+
+def test_a_lost_game_is_said_and_kept_in_the_history(photos, tmp_path, capsys):
+    """D that knows the answer from the start: its loss is zero."""
+
+    class Oracle(PatchGAN):
+        asked = 0
+
+        def forward(self, lab):
+            self.asked += 1  # by turns shown true and false colours
+            return super().forward(lab) * 0 + (20.0 if self.asked % 2 else -20.0)
+
+    trainer = make_trainer(photos, tmp_path)
+    trainer.discriminator = trainer.networks["discriminator"] = Oracle(width=8)
+    train(trainer)
+    assert "gan epoch 2: the discriminator always wins" in capsys.readouterr().out
+    with open(tmp_path / "history.csv") as file:
+        warnings = [row["warning"] for row in csv.DictReader(file)]
+    assert [bool(warning) for warning in warnings] == [False, False, True, True]
+
+
+def test_a_batch_that_does_not_fit_is_split(photos, tmp_path, capsys):
+    """The memory holds two photos at a time; batches are of four."""
+    trainer = make_trainer(photos, tmp_path, replace(CONFIG, batch_size=4))
+    forward = trainer.generator.encoder.stem.forward
+
+    def limited(L):
+        if trainer.generator.training and len(L) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(L)
+
+    trainer.generator.encoder.stem.forward = limited
+    history = train(trainer).history
+    assert [row["stage"] for row in history] == ["pretrain"] * 2 + ["gan"] * 2
+    said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
+    assert len(said) == 2  # once a stage
 
 
 def test_gan_training_needs_a_discriminator(photos, small_generator):

@@ -1,0 +1,116 @@
+"""The batches of an epoch: which photos, cut where, in which order, for which process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Sampler
+
+from colorize.config import TrainConfig
+from colorize.data import Photos, PhotoSet, to_network
+from colorize.errors import ColorizeError
+
+
+class Batches:
+    """Training batches on the device; each process of several has its share of them.
+
+    What a batch holds depends on the seed of its epoch and on its number, on nothing that ran
+    before. Two processes of B photos together see what one process of 2 B would.
+    """
+
+    def __init__(self, accelerator: Accelerator, photos: Photos, config: TrainConfig) -> None:
+        self.accelerator, self.photos, self.config = accelerator, photos, config
+        if min(config.batch_size, len(photos.train) * config.repeats) == 1 and photos.size == 32:
+            raise ColorizeError("batch norm needs a batch of 2 or more, or photos larger than 32")
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        if not (steps := len(self._loader(seed=0))):
+            raise ColorizeError(
+                f"{len(self.photos.train)} photos are too few for "
+                f"{self.accelerator.num_processes} processes; lower --batch-size"
+            )
+        return steps
+
+    def epoch(self, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """L (B, 1, H, W) and ab (B, 2, H, W), both scaled, from the step `start` on."""
+        shown, size = len(self.photos.train) * self.config.repeats, self.photos.size
+        crops = random_crops(shown, self.photos.train.array.shape[1] - size, seed)
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        for step, rgb in enumerate(self._loader(seed, start * processes), start):
+            first = (step * processes + process) * self.config.batch_size
+            torch.manual_seed(seed + 1_000_003 * first)  # for networks that draw, as dropout does
+            places = torch.arange(first, first + len(rgb)) % shown
+            yield to_network(crop_flip(rgb, size, crops[places]))
+
+    def _loader(self, seed: int, start: int = 0) -> DataLoader:
+        config = self.config
+        loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats, start)
+        return self.accelerator.prepare(loader)
+
+
+def random_crops(count: int, spare: int, seed: int) -> Tensor:
+    """Where to cut an epoch's photos, in the order in which they are shown.
+
+    Returns:
+        (count, 3) on the CPU: top and left, from 0 to `spare`, and whether to mirror.
+    """
+    random = torch.Generator().manual_seed(seed)
+    corners = torch.randint(spare + 1, (count, 2), generator=random)
+    return torch.cat((corners, torch.randint(2, (count, 1), generator=random)), dim=1)
+
+
+def crop_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
+    """Cut a square of `size` out of each photo of a batch, and mirror some.
+
+    Args:
+        rgb: (B, 3, S, S), any dtype and device.
+        crops: (B, 3), see `random_crops`; `spare` is S - size.
+    """
+    cut = []
+    for photo, (top, left, flip) in zip(rgb, crops.tolist(), strict=True):
+        crop = photo[:, top : top + size, left : left + size]
+        cut.append(crop.flip(-1) if flip else crop)
+    return torch.stack(cut)
+
+
+class Shuffle(Sampler):
+    """A random order that depends on the seed alone; the trainer gives a new seed each epoch.
+
+    Args:
+        repeats: how often each photo is shown; more than once pays for tiny sets, where each
+            look is another crop.
+        start: how many to leave out at the beginning, as they were shown before a stop.
+    """
+
+    def __init__(self, count: int, seed: int, repeats: int = 1, start: int = 0) -> None:
+        self.count, self.seed, self.repeats, self.start = count, seed, repeats, start
+
+    def __len__(self) -> int:
+        return max(self.count * self.repeats - self.start, 0)
+
+    def __iter__(self) -> Iterator[int]:
+        random = torch.Generator().manual_seed(self.seed)
+        orders = [torch.randperm(self.count, generator=random) for _ in range(self.repeats)]
+        yield from torch.cat(orders)[self.start :].tolist()
+
+
+def train_loader(
+    photos: PhotoSet, batch_size: int, seed: int, repeats: int = 1, start: int = 0
+) -> DataLoader:
+    """Shuffled uint8 batches (B, 3, S, S) from batch `start` on.
+
+    A last, smaller batch is left out, as batch norm would read too much into it, unless it is the
+    only one.
+    """
+    sampler = Shuffle(len(photos), seed, repeats, start * batch_size)
+    batches = BatchSampler(sampler, batch_size, drop_last=len(photos) * repeats >= batch_size)
+    # A batch is one fancy index into the memory map: no worker processes, nothing to collate.
+    return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Tensor) -> Tensor:
+    return batch

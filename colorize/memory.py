@@ -1,0 +1,83 @@
+"""A batch that is too large for the device's memory goes through the networks in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch import Tensor
+from torch.optim import Optimizer
+
+from colorize.errors import ColorizeError
+from colorize.progress import say
+
+Losses: TypeAlias = dict[str, Tensor]
+# L, ab and the share of the batch that they are, to their losses; adds to the gradients.
+Gradients: TypeAlias = Callable[[Tensor, Tensor, float], Losses]
+
+
+class Accumulation:
+    """Adds up a batch's gradients: of all of it at once or, if that does not fit, of parts.
+
+    The optimizers then step as often as before, and as far: only batch norm sees fewer photos at
+    a time.
+
+    Args:
+        may_split: False for one of several processes, which cannot change its mind alone.
+    """
+
+    def __init__(self, may_split: bool = True) -> None:
+        self.parts, self.may_split = 1, may_split
+
+    def __call__(
+        self, gradients: Gradients, optimizers: Sequence[Optimizer], L: Tensor, ab: Tensor
+    ) -> Losses:
+        """Clear the optimizers' gradients and compute those of a batch; gives its losses.
+
+        Raises:
+            ColorizeError: a single photo does not fit, or the batch may not be split.
+        """
+        while True:
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            try:
+                return self._in_parts(gradients, L, ab)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._split(L)
+            # Not in the `except`: the error holds what the step had taken of the memory.
+            clear_device_cache(garbage_collection=True)
+
+    def _in_parts(self, gradients: Gradients, L: Tensor, ab: Tensor) -> Losses:
+        totals: Losses = {}
+        for some_L, some_ab in zip(L.chunk(self.parts), ab.chunk(self.parts), strict=True):
+            share = len(some_L) / len(L)
+            for name, loss in gradients(some_L, some_ab, share).items():
+                totals[name] = totals.get(name, 0.0) + share * loss
+        return totals
+
+    def _split(self, L: Tensor) -> None:
+        count, (height, width) = len(L), L.shape[-2:]
+        if self.parts >= count:
+            raise ColorizeError(
+                f"out of memory with a single photo of {width}x{height}; take a smaller size "
+                "(--size, SIZE)"
+            ) from None
+        if not self.may_split:
+            raise ColorizeError(
+                f"out of memory with {count} photos of {width}x{height} in one of several "
+                "processes; take a smaller batch size (--batch-size, BATCH_SIZE)"
+            ) from None
+        self.parts *= 2
+        say(
+            f"out of memory: from now on a batch of {count} photos goes in {self.parts} parts, "
+            "whose gradients are added up"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)

@@ -1,0 +1,103 @@
+"""The batches of an epoch: every photo once, the same ones after a stop and in any process."""
+
+from collections import Counter
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import square_scenes
+
+from colorize.batches import Batches, Shuffle, crop_flip, random_crops, train_loader
+from colorize.config import TrainConfig
+from colorize.errors import ColorizeError
+
+
+def test_an_epoch_shows_every_photo_in_a_new_order():
+    first, second = list(Shuffle(50, seed=0)), list(Shuffle(50, seed=1))
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+    assert first != sorted(first)
+    assert list(Shuffle(50, seed=0)) == first
+
+
+def test_repeats_show_each_photo_as_often():
+    assert set(Counter(Shuffle(7, seed=0, repeats=3)).values()) == {3}
+
+
+def test_loader_gives_whole_uint8_batches():
+    photos = square_scenes(10, 36)
+    batches = list(train_loader(photos, 4, seed=0))
+    assert [tuple(b.shape) for b in batches] == [(4, 3, 36, 36)] * 2
+    assert batches[0].dtype == torch.uint8
+    assert len(list(train_loader(photos, 16, seed=0))) == 1
+
+
+def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
+    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
+    rgb = torch.stack((y, x, y * 12 + x)).to(torch.uint8).expand(400, -1, -1, -1)
+    crops = crop_flip(rgb, 8, random_crops(400, 4, seed=0))
+    assert crops.shape == (400, 3, 8, 8)
+    step = crops[:, 1, 0, 1].int() - crops[:, 1, 0, 0].int()
+    assert set(step.tolist()) == {1, -1}
+    assert 150 < (step == -1).sum() < 250
+    corners = {(c[0, 0, 0].item(), min(c[1, 0, 0].item(), c[1, 0, -1].item())) for c in crops}
+    assert len(corners) == 25  # every place, both ends included
+    assert torch.equal(crops[:, 2].int(), crops[:, 0].int() * 12 + crops[:, 1].int())
+
+
+class Worker(Accelerator):
+    """One of several processes, as far as batches are concerned."""
+
+    def __init__(self, process, processes):
+        super().__init__(cpu=True)
+        self.place = (process, processes)
+
+    process_index = property(lambda self: self.place[0])
+    num_processes = property(lambda self: self.place[1])
+
+    def prepare(self, loader):
+        from accelerate.data_loader import prepare_data_loader
+
+        process, processes = self.place
+        return prepare_data_loader(loader, num_processes=processes, process_index=process)
+
+
+def epoch(photos, batch_size, process=0, processes=1, **options):
+    config = TrainConfig(batch_size=batch_size, repeats=2)
+    batches = Batches(Worker(process, processes), photos, config)
+    return [torch.cat(batch, dim=1) for batch in batches.epoch(seed=3, **options)]
+
+
+def test_an_epoch_goes_on_in_its_middle_with_the_same_batches(photos):
+    whole = epoch(photos, 3)
+    assert len(whole) == 4
+    for start in range(5):
+        rest = epoch(photos, 3, start=start)
+        assert len(rest) == 4 - start
+        assert all(torch.equal(*pair) for pair in zip(rest, whole[start:], strict=True))
+
+
+def test_processes_share_the_batches_of_one(photos):
+    """Two of 2 photos see what one of 4 sees: no photo twice, none left out, the same crops."""
+    whole = epoch(photos, 4)
+    shares = [epoch(photos, 2, process, 2) for process in range(2)]
+    together = [torch.cat(pair) for pair in zip(*shares, strict=True)]
+    assert len(together) == 3
+    assert all(torch.equal(*pair) for pair in zip(together, whole, strict=True))
+    later = epoch(photos, 2, 1, 2, start=2)
+    assert torch.equal(later[0], shares[1][2])
+
+
+def test_what_a_network_draws_depends_on_the_step_alone(photos):
+    config = TrainConfig(batch_size=3, repeats=2)
+    batches = Batches(Worker(0, 1), photos, config)
+    drawn = [torch.rand(()).item() for _ in batches.epoch(seed=3)]
+    assert len(set(drawn)) == 4
+    torch.manual_seed(99)
+    assert [torch.rand(()).item() for _ in batches.epoch(seed=3, start=2)] == drawn[2:]
+
+
+def test_too_few_photos_for_so_many_processes(photos):
+    batches = Batches(Worker(0, 8), photos, TrainConfig(batch_size=4))
+    with pytest.raises(ColorizeError, match="6 photos are too few for 8 processes"):
+        len(batches)

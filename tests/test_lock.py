@@ -1,0 +1,102 @@
+"""Locks hold between processes, go with them, and leave nothing behind."""
+
+import errno
+import subprocess
+import sys
+import time
+
+import pytest
+
+from colorize import lock
+from colorize.checkpoint import write_whole
+from colorize.errors import ColorizeError
+from colorize.lock import locked, only_run
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from colorize.lock import only_run
+with only_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process at work in a run folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_process_is_told(holder, tmp_path):
+    with (
+        pytest.raises(ColorizeError, match="another process is training"),
+        only_run(tmp_path / "run"),
+    ):
+        pass
+
+
+def test_a_kill_frees_the_folder(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    with only_run(tmp_path / "run"):
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_who_may_wait_waits_and_says_so(holder, tmp_path, capsys):
+    started = time.monotonic()
+    killer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {holder.pid}"])
+    with locked(tmp_path / "run", "waiting for another", wait=True) as alone:
+        assert alone
+        assert time.monotonic() - started > 0.5
+    killer.wait()
+    assert capsys.readouterr().out == "waiting for another\n"
+
+
+def test_a_process_may_ask_again(tmp_path):
+    with only_run(tmp_path / "run"), only_run(tmp_path / "run"):
+        (tmp_path / "run" / "file").touch()
+    with only_run(tmp_path / "run"):  # and once more after it let go
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+    run = tmp_path / "run"
+    with write_whole(run / "samples" / "a.png") as temporary:
+        temporary.write_text("a")
+    for folder in (run, run / "samples"):
+        (folder / ".unfinished-abc").mkdir()
+        (folder / ".unfinished-abc" / "half.pt").touch()
+    with only_run(run):
+        left = sorted(path.relative_to(run).as_posix() for path in run.rglob("*"))
+        assert left == ["samples", "samples/a.png"]
+
+
+def test_an_empty_folder_does_not_stay(tmp_path):
+    with pytest.raises(ZeroDivisionError), only_run(tmp_path / "run"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("system", ["no locks", "no fcntl"])
+def test_where_nothing_can_be_locked_it_goes_on(tmp_path, monkeypatch, system):
+    if system == "no fcntl":
+        monkeypatch.setattr(lock, "fcntl", None)
+    else:
+
+        def flock(*_):
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr(lock.fcntl, "flock", flock)
+    litter = tmp_path / "run" / ".unfinished-abc"
+    litter.mkdir(parents=True)
+    with only_run(tmp_path / "run"):
+        assert litter.exists()  # it may be in use

@@ -1,0 +1,118 @@
+"""Several processes: the same weights as one, one writer, and no survivors when one dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_photos
+
+from colorize.checkpoint import load_checkpoint
+from colorize.discriminator import PatchGAN
+from colorize.generator import Generator
+
+OPTIONS = (
+    "--size 32 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 --precision fp32 "
+    "--pretrain-lr 1e-4 --gan-lr 1e-5 --val-fraction 0.3"
+)
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+
+
+def start(launcher, folder, out, batch_size, *more):
+    """A run that writes what it says to a file."""
+    job = ["-m", "colorize", "train", "--data", folder / "photos", "--out", folder / out]
+    options = ["--batch-size", batch_size, "--cache", folder / "cache", *OPTIONS.split(), *more]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    with open(folder / f"{out}.txt", "w") as said:
+        return subprocess.Popen(
+            [str(word) for word in [*launcher, *job, *options]],
+            env=environment,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same run by two processes with 2 photos a step each, and by one with 4."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_photos(folder / "photos", 23)
+    for launcher, out, batch_size in ((LAUNCH, "two", 2), ([sys.executable], "one", 4)):
+        assert start(launcher, folder, out, batch_size).wait(300) == 0, folder / f"{out}.txt"
+    return folder
+
+
+def untrained():
+    """The networks as `run_training` starts them."""
+    torch.manual_seed(0)
+    generator = Generator()
+    torch.manual_seed(1)
+    return {"generator": generator, "discriminator": PatchGAN()}
+
+
+def test_two_processes_end_with_the_weights_of_one(runs):
+    """As nearly as sums in another order allow.
+
+    Adam steps by the sign of a gradient where that is small, so single weights differ by as much
+    as a step; all together they differ by a small part of the way they went. (With batch norm over
+    each process alone, generators end farther from each other than from their start.)
+    """
+    one, two = (load_checkpoint(runs / out / "checkpoints" / "last.pt") for out in ("one", "two"))
+    for ours, theirs in zip(one["history"], two["history"], strict=True):
+        times = {"seconds", "photos_per_second"}
+        assert {k: v for k, v in ours.items() if k not in times} == pytest.approx(
+            {k: v for k, v in theirs.items() if k not in times}, rel=2e-3
+        )
+    for name, network in untrained().items():
+        ours, theirs = one["parts"][name], two["parts"][name]
+        moved = apart = 0.0
+        for key, start in network.named_parameters():
+            moved += (ours[key] - start.detach()).square().sum().item()
+            apart += (ours[key] - theirs[key]).square().sum().item()
+        assert 0 < apart**0.5 < 0.1 * moved**0.5, name
+        statistics = [key for key in ours if "running" in key]
+        for key in statistics:
+            torch.testing.assert_close(ours[key], theirs[key], rtol=0.01, atol=0.01)
+
+
+def test_only_the_main_process_speaks_and_writes(runs):
+    said = (runs / "two.txt").read_text()
+    assert said.count("photos to train on") == 1
+    assert said.count("training on cpu") == 1
+    files = [
+        {path.relative_to(runs / out).as_posix() for path in (runs / out).rglob("*")}
+        for out in ("one", "two")
+    ]
+    assert files[0] == files[1]
+    assert not any(".unfinished" in name for name in files[0])
+    assert not list((runs / "cache").glob(".*"))
+
+
+def children(process):
+    """The processes that a launcher has started."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(number) for number in path.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_a_process_that_dies_ends_the_others(runs):
+    process = start(LAUNCH, runs, "dies", 2, "--pretrain-epochs", "1000")
+    try:
+        checkpoint = runs / "dies" / "checkpoints" / "last.pt"
+        deadline = time.monotonic() + 200
+        while not checkpoint.exists():
+            assert process.poll() is None, (runs / "dies.txt").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        workers = children(process)
+        assert len(workers) == 2
+        os.kill(workers[1], signal.SIGKILL)
+        assert process.wait(60) != 0  # a minute
+        assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    finally:
+        process.kill()
+    assert load_checkpoint(checkpoint)["stage"] == "pretrain"
