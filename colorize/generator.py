@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,16 +13,17 @@ import torch.nn.functional as F
 import torchvision
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from colorize.card import CARD_NAME, bare_card
 from colorize.color import L_SCALE, lightness_to_grey
 from colorize.config import ENCODERS
 from colorize.errors import ColorizeError, first_line
+from colorize.tensors import read_tensors
 
 MIN_SIDE = 32  # pixels; the encoder halves five times
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_WIDEST, _LARGEST = 2048, 8192  # channels of a decoder stage, pixels of the working size
 _DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 _GREY_MEAN, _GREY_STD = 0.449, 0.226  # their averages
 
@@ -63,7 +65,7 @@ class Encoder(nn.Module):
     def __init__(self, name: str = "resnet18") -> None:
         super().__init__()
         if name not in ENCODERS:
-            raise ColorizeError(f"encoder {name!r} is not one of {', '.join(ENCODERS)}")
+            raise ColorizeError(f"encoder {reprlib.repr(name)} is not one of {', '.join(ENCODERS)}")
         self.name = name
         self.pretrained = False  # whether `load_imagenet` was called
         resnet = torchvision.models.get_model(name, weights=None)
@@ -155,15 +157,12 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         working_size: int = 256,
     ) -> None:
         super().__init__()
+        _check_sizes(decoder_widths, working_size)
         self.working_size = working_size
         self.card = ""  # the model card that it was loaded with
         self.encoder = Encoder(encoder)
         # Each stage joins the next finer features; the last joins L itself.
         skips = [*reversed(self.encoder.widths[:-1]), 1]
-        if len(decoder_widths) != len(skips):
-            raise ColorizeError(
-                f"decoder_widths has {len(decoder_widths)} numbers, needs {len(skips)}"
-            )
         inputs = [self.encoder.widths[-1], *decoder_widths[:-1]]
         self.stages = nn.ModuleList(map(DecoderStage, inputs, skips, decoder_widths))
         self.head = nn.Conv2d(decoder_widths[-1], 2, 3, padding=1)
@@ -199,33 +198,49 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         (save_directory / SAFETENSORS_SINGLE_FILE).chmod(mode)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Generator:
+    def _from_pretrained(
+        cls, *, model_id: str, config: dict[str, Any] | None = None, **options: Any
+    ) -> Generator:
         """What `from_pretrained` calls: safetensors only, and every key must fit."""
         download = {k: options.pop(k) for k in _DOWNLOAD_OPTIONS if k in options}
         device = options.pop("map_location", "cpu")
         options.pop("strict", None)
+        if config is None:
+            raise ColorizeError("has no config.json; give a folder of weights of this package")
+        # The mixin passes on, in `options`, what the class takes, and is silent about the rest.
+        if unknown := sorted(config.keys() - options.keys()):
+            raise ColorizeError(
+                f"config.json has unknown fields: {reprlib.repr(unknown)[1:-1]}; give weights of "
+                "this package, or update it"
+            )
+        with torch.device("meta"):  # takes no memory
+            expected = cls(**options).state_dict()
         file, card = Path(model_id) / SAFETENSORS_SINGLE_FILE, Path(model_id) / CARD_NAME
         if not file.is_file():
             file = Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **download))
             with suppress(Exception):  # a network works without its card
                 card = Path(hf_hub_download(model_id, CARD_NAME, **download))
+        state = read_tensors(file, expected)
         generator = cls(**options)
-        state = load_file(file)
-        expected = generator.state_dict()
-        wrong = sorted(
-            key
-            for key in state.keys() | expected.keys()
-            if key not in state or key not in expected or state[key].shape != expected[key].shape
-        )
-        if wrong:
-            raise ColorizeError(
-                f"the weights do not fit the network that config.json describes: {len(wrong)} keys "
-                f"differ, first {', '.join(wrong[:3])}"
-            )
         generator.load_state_dict(state)
         if card.is_file():
             generator.card = card.read_text(encoding="utf-8", errors="replace")
         return generator.to(device).eval()
+
+
+def _check_sizes(decoder_widths: Sequence[int], working_size: int) -> None:
+    """Refuse, before memory is taken, what a damaged or a hostile config.json may say."""
+
+    def whole(value: Any, low: int, high: int) -> bool:
+        return type(value) is int and low <= value <= high  # True is an int to isinstance
+
+    several = isinstance(decoder_widths, (list, tuple)) and len(decoder_widths) == 5
+    if not several or not all(whole(width, 1, _WIDEST) for width in decoder_widths):
+        given = reprlib.repr(decoder_widths)
+        raise ColorizeError(f"decoder_widths {given} are not 5 whole numbers from 1 to {_WIDEST}")
+    if not whole(working_size, MIN_SIDE, _LARGEST):
+        given = reprlib.repr(working_size)
+        raise ColorizeError(f"working_size {given} is no whole number, {MIN_SIDE} to {_LARGEST}")
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -1,5 +1,6 @@
 """The generator: sizes, the folded ImageNet stem, and where the weights come from."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,34 @@ def test_every_encoder_gives_five_scales(name):
 def test_unknown_encoder_is_named():
     with pytest.raises(ColorizeError, match=r"'vgg16'.*resnet18"):
         Generator(encoder="vgg16")
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [None, 5, "54321", {}, [], [8] * 4, [8] * 6, [8.0] * 5, [8, 8, 8, 8, True], [8, 8, 8, 8, "8"]]
+    + [[8, 8, 8, 8, bad] for bad in (0, -8, 2049, 10**12, None, [8])],
+)
+def test_widths_that_are_no_network_are_refused(widths):
+    with pytest.raises(ColorizeError, match=r"decoder_widths .* not 5 whole numbers") as error:
+        Generator(decoder_widths=widths)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [None, True, "64", 64.0, [64], -64, 31, 8193, 10**12])
+def test_working_sizes_that_are_none_are_refused(size):
+    with pytest.raises(ColorizeError, match=r"working_size .* no whole number, 32 to 8192"):
+        Generator(decoder_widths=SMALL_WIDTHS, working_size=size)
+
+
+def test_unknown_fields_of_a_config_are_named(small_generator, tmp_path):
+    small_generator.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"depth\n": 7, "revision": "x"}))
+    with pytest.raises(ColorizeError, match=r"unknown fields: 'depth\\n', 'revision'"):
+        Generator.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ColorizeError, match=r"no config\.json"):
+        Generator.from_pretrained(tmp_path)
 
 
 def test_folded_stem_gives_the_features_of_the_three_channel_network(imagenet_file):

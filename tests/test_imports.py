@@ -18,6 +18,7 @@ ORDER = [
     "card",
     "color",
     "losses",
+    "tensors",
     "generator",
     "discriminator",
     "metrics",
