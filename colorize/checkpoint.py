@@ -25,6 +25,11 @@ from colorize.generator import Generator
 UNFINISHED = ".unfinished-"  # how the names of temporary folders begin
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
+_WEIGHTS = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+_NO_PICKLE = "is a pickle, which can run code when it is loaded"
+# What the hub's client raises at a config.json that is no JSON, or no object.
+_BAD_CONFIG = (json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError)
 
 
 @contextmanager
@@ -76,16 +81,7 @@ def load_generator(weights: str | Path) -> Generator:
     Raises:
         ColorizeError: neither a weights folder nor within reach, or the weights do not fit.
     """
-    folder = Path(weights)
-    if folder.is_dir():
-        files = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
-        if missing := [name for name in files if not (folder / name).is_file()]:
-            hint = f"; try {folder / 'generator'}" if (folder / "generator").is_dir() else ""
-            raise ColorizeError(
-                f"{weights}: no weights folder, it has no {' and no '.join(missing)}{hint}"
-            )
-    elif not _HUB_NAME.fullmatch(str(weights)) or folder.parent.is_dir():
-        raise ColorizeError(f"{weights}: no such weights folder; a run keeps one in RUN/generator")
+    _check_place(weights)
     try:
         return Generator.from_pretrained(str(weights))
     except ColorizeError as error:
@@ -93,12 +89,31 @@ def load_generator(weights: str | Path) -> Generator:
     except SafetensorError as error:
         raise ColorizeError(f"{weights}: {SAFETENSORS_SINGLE_FILE} is damaged ({error})") from error
     except Exception as error:  # bad JSON, or the hub client's own errors
-        what = (
-            f"{CONFIG_NAME} is damaged"
-            if folder.is_dir()
-            else "no such folder here, nor to be had from the hub"
-        )
+        here = Path(weights).is_dir()
+        what = "cannot be read" if here else "no such folder here, nor to be had from the hub"
+        if isinstance(error, _BAD_CONFIG):
+            what = f"{CONFIG_NAME} is damaged"
         raise ColorizeError(f"{weights}: {what} ({first_line(error)})") from error
+
+
+def _check_place(weights: str | Path) -> None:
+    """Refuse what is neither a weights folder nor may be a hub name."""
+    folder = Path(weights)
+    if folder.is_dir():
+        if missing := [name for name in _WEIGHTS if not (folder / name).is_file()]:
+            hint = f"; try {folder / 'generator'}" if (folder / "generator").is_dir() else ""
+            pickles = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _PICKLES)
+            if pickles and SAFETENSORS_SINGLE_FILE in missing:
+                hint = f"; {pickles[0]} {_NO_PICKLE}{hint}"
+            raise ColorizeError(
+                f"{weights}: no weights folder, it has no {' and no '.join(missing)}{hint}"
+            )
+    elif folder.is_file():
+        pickled = folder.suffix.lower() in _PICKLES
+        what = f"{_NO_PICKLE}; give a folder" if pickled else "is a file; give its folder"
+        raise ColorizeError(f"{weights}: {what} with {' and '.join(_WEIGHTS)}")
+    elif not _HUB_NAME.fullmatch(str(weights)) or folder.parent.is_dir():
+        raise ColorizeError(f"{weights}: no such weights folder; a run keeps one in RUN/generator")
 
 
 def checkpoint_path(run: Path) -> Path:

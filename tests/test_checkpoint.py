@@ -106,6 +106,73 @@ def test_damaged_weights_give_one_line(weights, damage):
     assert "\n" not in str(error.value)
 
 
+class Evil:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt", ".PKL"])
+def test_a_pickle_is_refused_with_the_reason(weights, suffix):
+    hacked = weights / "hacked"
+    (weights / "model.safetensors").unlink()
+    file = weights / f"model{suffix}"
+    file.write_bytes(pickle.dumps(Evil(hacked)))
+    for given in (weights, file):
+        with pytest.raises(ColorizeError, match="pickle, which can run code") as error:
+            load_generator(given)
+        assert str(given) in str(error.value)
+        assert "model.safetensors" in str(error.value)
+        assert "\n" not in str(error.value)
+    file.rename(weights / "model.safetensors")  # its name does not make it another file
+    with pytest.raises(ColorizeError, match=r"model\.safetensors is damaged"):
+        load_generator(weights)
+    assert not hacked.exists()
+
+
+def test_a_weights_file_is_told_to_give_its_folder(weights):
+    with pytest.raises(ColorizeError, match="is a file; give its folder"):
+        load_generator(weights / "model.safetensors")
+
+
+@pytest.fixture
+def hub(weights, monkeypatch):
+    """The weights folder as the hub's `somebody/weights`."""
+    monkeypatch.setattr(
+        "huggingface_hub.hub_mixin.hf_hub_download", lambda **asked: weights / asked["filename"]
+    )
+    monkeypatch.setattr("colorize.generator.hf_hub_download", lambda _, name, **__: weights / name)
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ('{"depth": 7, "working_size": 32}', "unknown fields: 'depth'"),
+        ('{"working_size": true}', "working_size True"),
+        ('{"working_size": 1e9}', "working_size 1000000000.0"),
+        ('{"decoder_widths": [9, 9, 9, 9, 1000000000]}', "decoder_widths"),
+        ('{"encoder": ["resnet18"]}', "encoder"),
+        ("[1]", "config.json is damaged"),
+        ("null", "config.json is damaged"),
+        ("[" * 10**5, "config.json is damaged"),
+        ("\x00", "config.json is damaged"),
+    ],
+)
+def test_strange_configs_are_refused_here_and_from_the_hub(hub, config, reason):
+    (hub / "config.json").write_text(config)
+    for given in (hub, "somebody/weights"):
+        with pytest.raises(ColorizeError) as error:
+            load_generator(given)
+        assert str(error.value).startswith(f"{given}: ")
+        assert reason in str(error.value)
+        assert "\n" not in str(error.value)
+
+
 def test_weights_that_are_nowhere_give_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ColorizeError, match="no such weights folder") as error:
@@ -182,12 +249,8 @@ def test_a_stop_between_the_renames_loses_nothing(tmp_path, capsys):
 
 
 def test_pickled_code_is_not_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "hacked"), "w"))
-
     path = tmp_path / "last.pt"
-    content = pickle.dumps(Evil())
+    content = pickle.dumps(Evil(tmp_path / "hacked"))
     path.write_bytes(content + hashlib.sha256(content).digest())  # a checksum is no signature
     with pytest.raises(ColorizeError, match="damaged"):
         load_checkpoint(path)
