@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from colorize.errors import ColorizeError, first_line
@@ -40,17 +44,63 @@ def coco_folder() -> Path:
     """Fastai's COCO sample (21,837 photos, 3 GB), downloaded and unpacked on first use.
 
     Raises:
-        ColorizeError: it is not on disk and cannot be downloaded.
+        ColorizeError: it is not on disk and cannot be downloaded, or not unpacked.
     """
-    from fastai.data.external import URLs, untar_data  # takes seconds, so only here
+    from fastai.data.external import URLs, fastai_path, untar_data  # takes seconds, so only here
 
+    archive = None
     try:
-        return Path(untar_data(URLs.COCO_SAMPLE)) / "train_sample"
+        archive = fastai_path("archive") / Path(URLs.COCO_SAMPLE).name
+        with _unpacking_within(fastai_path("data")):
+            folder = Path(untar_data(URLs.COCO_SAMPLE)) / "train_sample"
+    except ColorizeError:
+        raise
     except Exception as error:  # fastai raises bare Exceptions beside the network's own
+        reason = first_line(error)
+        if archive and archive.exists():
+            # A number is the disk's: it is full, or not ours to write to.
+            again = "" if getattr(error, "errno", None) else "; delete it to download it again"
+            raise ColorizeError(f"{archive} cannot be unpacked ({reason}){again}") from error
         raise ColorizeError(
             f"the COCO sample cannot be downloaded from {URLs.COCO_SAMPLE} "
-            f"({first_line(error)}); check the network, or give a folder of photos"
+            f"({reason}); check the network, or give a folder of photos"
         ) from error
+    if not folder.is_dir():
+        raise ColorizeError(
+            f"{folder}: not in what was unpacked; delete {folder.parent} and {archive}, or give a "
+            "folder of photos"
+        )
+    return folder
+
+
+@contextmanager
+def _unpacking_within(folder: Path) -> Iterator[None]:
+    """While this lasts, archives are unpacked in a temporary folder in `folder`, nowhere else.
+
+    That is the disk where the photos go. From another they would be copied there one by one, and
+    what a stop left half copied would be taken for the whole from then on.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise ColorizeError(
+            "this Python unpacks archives without a look at where their files go; update it "
+            "(3.10.12, 3.11.4, or later), or give a folder of photos"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    before = tempfile.tempdir, vars(tarfile.TarFile)["extraction_filter"]
+    tempfile.tempdir, tarfile.TarFile.extraction_filter = str(folder), staticmethod(_plain_files)
+    try:
+        yield
+    finally:
+        tempfile.tempdir, tarfile.TarFile.extraction_filter = before
+
+
+def _plain_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """Files and folders that stay in `folder`; others raise `tarfile.FilterError`.
+
+    Links are left out. Photos need none, and some Pythons follow them out (CVE-2025-4517).
+    """
+    member = tarfile.data_filter(member, folder)
+    return None if member.issym() or member.islnk() else member
 
 
 def source_paths(source: str) -> dict[str, Path]:
