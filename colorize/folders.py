@@ -63,8 +63,7 @@ def colorize_files(
         results = _color(colorizer, list(opened.values()))
         while opened:  # one by one let go of, before the next photos are opened
             target = next(iter(opened))
-            comparison = out / "compare" / f"{target.relative_to(out)}.jpg" if compare else None
-            _save(opened.pop(target), results.pop(0), jobs[target], target, comparison, outcome)
+            _save(opened.pop(target), results.pop(0), jobs[target], target, out, compare, outcome)
     return outcome
 
 
@@ -73,13 +72,15 @@ def _save(
     colored: Image.Image | Exception,
     photo: Path,
     target: Path,
-    comparison: Path | None,
+    out: Path,
+    compare: bool,
     outcome: Outcome,
 ) -> None:
     """Write a result, and grey and coloured side by side if that is wanted."""
     try:
         if isinstance(colored, Exception):
             raise colored
+        _check_within(out, target)
         save_photo(colored, target, like=image)
     except _FAILURES as error:
         outcome.failed.append(_line(photo, error))
@@ -87,11 +88,19 @@ def _save(
     outcome.colored += 1
     if image.info.get("deep"):
         outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
-    if comparison:
+    if compare:
+        comparison = out / "compare" / f"{target.relative_to(out)}.jpg"
         try:
+            _check_within(out, comparison)
             save_photo(_side_by_side(image, colored), comparison)
         except _FAILURES as error:
             outcome.notes.append(f"coloured, but not compared: {_line(photo, error)}")
+
+
+def _check_within(out: Path, path: Path) -> None:
+    """Refuse to write where a link to a folder leads out of `out`; over a link itself is fine."""
+    if not path.parent.resolve().is_relative_to(out.resolve()):
+        raise ColorizeError(f"{path}: a link leads out of {out}; remove it, or give another --out")
 
 
 def _open_several(

@@ -212,6 +212,39 @@ def test_a_file_cannot_be_the_folder(colorizer, tmp_path):
         colorize_files(colorizer, [path], path)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_in_the_folder_of_results_lead_nowhere_else(colorizer, tmp_path, overwrite):
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    for folder in (tmp_path / "in", tmp_path / "in" / "sub", outside):
+        write_photos(folder, 1)
+    before = (outside / "scene-00.png").read_bytes()
+    out.mkdir()
+    for link in ("sub", "compare"):
+        (out / link).symlink_to(outside)
+    (out / "scene-00.png").symlink_to(outside / "not there.png")
+    (tmp_path / "in" / "sub" / "new.png").write_bytes(before)
+    outcome = colorize_files(colorizer, [tmp_path / "in"], out, overwrite, compare=True)
+    assert outcome.colored == 1
+    assert not (out / "scene-00.png").is_symlink()  # the link is replaced, not followed
+    (note,) = outcome.notes
+    for line in (*outcome.failed, note):
+        assert f"a link leads out of {out}; remove it" in line
+    assert len(outcome.failed) == 1 + overwrite  # else what is there already is passed over
+    assert [path.name for path in outside.iterdir()] == ["scene-00.png"]
+    assert (outside / "scene-00.png").read_bytes() == before
+
+
+def test_odd_names_stay_names(colorizer, tmp_path):
+    odd = ["a\\..\\up.png", "a\nb.png", "%2e%2e%2fup.png", "~.png", "$(touch up).png", "-x.png"]
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in odd:
+        Image.fromarray(scene(0)).save(tmp_path / "in" / name)
+    given = tmp_path / "in" / "sub" / ".." / ".." / "in"
+    assert colorize_files(colorizer, [given], tmp_path / "x" / ".." / "out").failed == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(odd)
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", "out", "x"}
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 def test_exif_and_resolution_are_carried_over_and_the_photo_is_upright(colorizer, tmp_path, suffix):
     exif = Image.Exif()
