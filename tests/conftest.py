@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from colorize.data import Photos, PhotoSet
@@ -18,6 +20,20 @@ from colorize.generator import Generator
 from colorize.predict import Colorizer
 
 SMALL_WIDTHS = (32, 16, 16, 8, 8)
+
+# The same made-up examples in every run, and none refused for a machine that is slow.
+settings.register_profile(
+    "reproducible",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    # Properties only read the networks that fixtures give them.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("reproducible")
+
+# What a file may be called: characters of any script, and bytes that are no characters.
+FILE_NAMES = st.text() | st.binary().map(lambda name: name.decode("utf-8", "surrogateescape"))
 
 
 @pytest.fixture(autouse=True)
