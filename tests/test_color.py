@@ -5,6 +5,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from skimage import color as skimage_color
 
 from colorize import color
@@ -22,10 +25,50 @@ def as_image(batch: torch.Tensor) -> np.ndarray:
     return batch[0].permute(1, 2, 0).numpy()
 
 
+def batches(*ranges: tuple[float, float], dtype: type = np.float32) -> st.SearchStrategy:
+    """Tensors (B, a channel for each range, H, W) of any small B, H and W."""
+
+    def of_shape(shape: tuple[int, int, int]) -> st.SearchStrategy:
+        channels = [
+            arrays(dtype, shape, elements={"min_value": low, "max_value": high})
+            for low, high in ranges
+        ]
+        return st.tuples(*channels).map(lambda found: torch.from_numpy(np.stack(found, axis=1)))
+
+    return st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)).flatmap(of_shape)
+
+
+PHOTOS = batches(*[(0.0, 1.0)] * 3) | batches(*[(0, 255)] * 3, dtype=np.uint8)
+LABS = batches((0.0, 100.0), (-200.0, 200.0), (-200.0, 200.0))
+
+
 def test_rgb_to_lab_agrees_with_scikit_image(all_colors):
     expected = skimage_color.rgb2lab(as_image(all_colors))
     for rgb in (all_colors, all_colors / 255.0):
         assert np.abs(as_image(color.rgb_to_lab(rgb)) - expected).max() < 1e-3
+
+
+@given(PHOTOS)
+def test_any_photo_of_any_size_is_scikit_image_s_lab_and_comes_back(rgb):
+    lab = color.rgb_to_lab(rgb)
+    expected = skimage_color.rgb2lab(rgb.permute(0, 2, 3, 1).numpy())
+    np.testing.assert_allclose(lab.permute(0, 2, 3, 1).numpy(), expected, atol=1e-3, rtol=0)
+    assert lab[:, 0].min() >= -1e-4
+    assert lab[:, 0].max() <= 100 + 1e-4
+    share = rgb / 255.0 if rgb.dtype == torch.uint8 else rgb
+    torch.testing.assert_close(color.lab_to_rgb(lab), share, atol=1e-4, rtol=0)
+    torch.testing.assert_close(color.lightness(rgb), lab[:, :1], atol=1e-4, rtol=0)
+
+
+@given(batches((0.0, 1.0)) | batches((0, 255), dtype=np.uint8))
+def test_grey_has_no_colour_and_comes_back_from_its_lightness(grey):
+    lab = color.rgb_to_lab(grey.expand(-1, 3, -1, -1))
+    # Not nearer: the matrix and the white point are rounded to different digits.
+    assert lab[:, 1:].abs().max() < 6e-3
+    share = grey / 255.0 if grey.dtype == torch.uint8 else grey
+    L = color.lightness(grey)
+    torch.testing.assert_close(L, lab[:, :1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(color.lightness_to_grey(L), share, atol=1e-5, rtol=0)
 
 
 def test_lab_to_rgb_gives_the_same_8_bit_color_back(all_colors):
@@ -97,6 +140,16 @@ def test_scaling_is_undone_and_within_one(all_colors):
     torch.testing.assert_close(color.unscale_lab(L, ab), lab, atol=1e-4, rtol=0)
 
 
+def test_scaling_is_what_trained_weights_expect():
+    """Other numbers would fit each other as well, and turn the colours of every network off."""
+    lab = torch.tensor([75.0, 55.0, -27.5]).view(1, 3, 1, 1)
+    L, ab = color.scale_lab(lab)
+    assert (L.item(), *ab.flatten().tolist()) == (0.5, 0.5, -0.25)
+    # What comes out of a network in half precision is not rounded again.
+    L, ab = torch.rand(1, 1, 8, 8).bfloat16(), torch.rand(1, 2, 8, 8).bfloat16()
+    assert torch.equal(color.unscale_lab(L, ab), color.unscale_lab(L.float(), ab.float()))
+
+
 def test_gamut_mapping_leaves_possible_colors_alone(all_colors):
     lab = color.rgb_to_lab(all_colors)
     assert torch.equal(color.fit_to_gamut(lab), lab)
@@ -121,6 +174,32 @@ def test_gamut_mapping_keeps_lightness_and_hue_and_uses_the_room_there_is():
     clipped = (color.rgb_to_lab(color.lab_to_rgb(more))[:, 0] - lab[:, 0]).abs()
     assert changed.sum() > 1000
     assert (clipped[changed] > 1e-3).float().mean() > 0.9
+
+
+@given(LABS)
+def test_gamut_mapping_of_any_colour_keeps_lightness_and_hue_and_stays_in_srgb(lab):
+    mapped = color.fit_to_gamut(lab)
+    assert mapped.shape == lab.shape
+    assert torch.equal(mapped[:, 0], lab[:, 0])
+    # The hue, without dividing by a colour that is grey: a and b shrink alike, and turn nowhere.
+    (a, b), (a0, b0) = mapped[:, 1:].unbind(1), lab[:, 1:].unbind(1)
+    torch.testing.assert_close(a * b0, b * a0, atol=1e-2, rtol=1e-5)
+    for x, x0 in ((a, a0), (b, b0)):
+        assert ((x * x0 >= 0) & (x.abs() <= x0.abs())).all()
+    # Were it outside sRGB, clipping would move it. What it may stick out, a fortieth of an 8-bit
+    # step of light, is most in Lab near black.
+    back = color.rgb_to_lab(color.lab_to_rgb(mapped))
+    torch.testing.assert_close(back[:, 0], lab[:, 0], atol=0.1, rtol=0)
+    torch.testing.assert_close(back, mapped, atol=0.5, rtol=0)
+    assert torch.equal(color.fit_to_gamut(mapped), mapped)
+
+
+@given(LABS)
+def test_any_scaling_is_undone(lab):
+    L, ab = color.scale_lab(lab)
+    assert L.shape == (len(lab), 1, *lab.shape[2:])
+    assert ab.shape == (len(lab), 2, *lab.shape[2:])
+    torch.testing.assert_close(color.unscale_lab(L, ab), lab, atol=1e-4, rtol=0)
 
 
 def test_gamut_mapping_treats_each_pixel_of_a_batch_alone():
