@@ -7,11 +7,13 @@ import pytest
 import torch
 import torchvision
 from conftest import SMALL_WIDTHS
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from colorize.color import lightness
 from colorize.config import ENCODERS
 from colorize.errors import ColorizeError
-from colorize.generator import Generator
+from colorize.generator import DecoderStage, Generator
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -33,11 +35,43 @@ def imagenet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.M
     return resnet.eval()
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 32), (37, 129), (96, 96)])
-def test_any_size_from_32_up(small_generator, shape):
-    ab = small_generator.eval()(torch.rand(2, 1, *shape) * 2 - 1)
-    assert ab.shape == (2, 2, *shape)
+@settings(max_examples=25)
+@given(st.integers(1, 2), st.integers(32, 130), st.integers(32, 130))
+@example(2, 32, 32)
+@example(1, 33, 129)
+def test_any_size_from_32_up(small_generator, count, height, width):
+    ab = small_generator.eval()(torch.rand(count, 1, height, width) * 2 - 1)
+    assert ab.shape == (count, 2, height, width)
     assert ab.abs().max() < 1
+
+
+def test_colours_level_off_towards_one(small_generator):
+    with torch.no_grad():
+        small_generator.head.weight.zero_()
+        small_generator.head.bias.copy_(torch.tensor([0.5, -2.0]))
+        ab = small_generator.eval()(torch.zeros(1, 1, 32, 32))
+    expected = torch.tensor([0.4621, -0.9640]).view(1, 2, 1, 1).expand_as(ab)
+    torch.testing.assert_close(ab, expected, atol=1e-4, rtol=0)
+
+
+def test_a_split_convolution_is_that_of_both_inputs_joined():
+    stage = DecoderStage(3, 2, 4)
+    stage.merge = torch.nn.Identity()
+    x, skip = torch.randn(1, 3, 6, 5), torch.randn(1, 2, 6, 5)
+    weight = torch.cat((stage.from_below.weight, stage.from_skip.weight), 1)
+    joined = torch.nn.functional.conv2d(torch.cat((x, skip), 1), weight, padding=1)
+    torch.testing.assert_close(stage(x, skip), joined, atol=1e-5, rtol=1e-4)
+
+
+def test_features_are_upsampled_smoothly_to_the_size_of_the_skip():
+    """A slope stays a slope; with steps in it, every doubling would leave blocks."""
+    stage = DecoderStage(1, 1, 1)
+    stage.from_below = stage.merge = torch.nn.Identity()
+    slope = torch.arange(8.0).expand(1, 1, 8, 8)
+    with torch.no_grad():
+        found = stage(slope, torch.zeros(1, 1, 15, 16))
+    assert found.shape == (1, 1, 15, 16)
+    torch.testing.assert_close(found[0, 0, 7, 1:-1].diff(), torch.full((13,), 0.5))
 
 
 def test_default_generator_is_a_resnet18_unet_for_256():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import skimage.io
 from conftest import scene, write_photos
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 from colorize import photo
@@ -92,6 +94,7 @@ def test_a_photo_of_absurd_size_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(photo, "MOST_PIXELS", 80 * 64 - 1)
     with pytest.raises(ColorizeError, match=r"big\.png.*80x64 pixels, more than"):
         open_photo(tmp_path / "big.png")
+    assert open_photo(tmp_path / "big.png", most_pixels=80 * 64).size == (80, 64)
 
 
 def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
@@ -140,3 +143,24 @@ def test_fit_square_keeps_proportions_and_the_middle():
     wide = np.zeros((50, 150, 3), np.uint8)
     wide[:, 50:100] = 255
     assert np.asarray(fit_square(Image.fromarray(wide), 20)).min() > 200
+
+
+def test_fit_square_takes_every_pixel_into_account():
+    """A fine pattern becomes grey; picking pixels would make it black, white or stripes."""
+    y, x = np.mgrid[0:80, 0:80]
+    checked = ((x + y) % 2 * 255).astype(np.uint8)
+    middle = np.asarray(fit_square(Image.fromarray(checked), 20))[1:-1, 1:-1].astype(int)
+    assert np.abs(middle - 127).max() <= 2
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 64))
+@example(3000, 1, 32)
+@example(1, 3000, 32)
+def test_any_photo_fits_a_square_without_favouring_a_side(width, height, size):
+    square = fit_square(photo := Image.fromarray(scene(0, width, height)), size)
+    assert (square.mode, square.size) == ("RGB", (size, size))
+    for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM):
+        turned = np.asarray(fit_square(photo.transpose(turn), size).transpose(turn)).astype(int)
+        assert np.abs(turned - np.asarray(square)).max() <= 1
+    if width == height == size:
+        assert square.tobytes() == photo.tobytes()

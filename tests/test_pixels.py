@@ -49,6 +49,15 @@ def test_modes(mode, wanted, most):
     assert difference(rgb, wanted) <= most
 
 
+@pytest.mark.parametrize(
+    "deep", [lambda v: v.astype(np.uint16) * 257, lambda v: v.astype(np.float32) / 255]
+)
+def test_every_grey_of_8_bits_comes_back_from_more(deep):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    grey = np.asarray(to_rgb(Image.fromarray(deep(values))))
+    assert (grey == values[..., None]).all()
+
+
 @pytest.mark.parametrize("mode", ["RGBa", "La"])
 def test_multiplied_alpha_is_divided_out(mode):
     image = PHOTO.convert("RGBA" if mode == "RGBa" else "LA")

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import scene
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from colorize import Colorizer
@@ -17,13 +19,20 @@ def lab(image):
     return rgb_to_lab(torch.from_numpy(pixels).permute(2, 0, 1)[None])
 
 
-@pytest.mark.parametrize("size", [(80, 64), (64, 80), (33, 200), (7, 5), (1, 1), (1000, 21)])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_size_and_lightness_are_kept(colorizer, size, mode):
-    photo = Image.fromarray(scene(0, *size)).convert(mode)
+@settings(max_examples=40)
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from(["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "YCbCr", "HSV"]),
+)
+@example(1, 1, "RGB")
+@example(33, 200, "L")
+@example(1000, 21, "RGB")
+def test_size_and_lightness_are_kept(colorizer, width, height, mode):
+    photo = Image.fromarray(scene(0, width, height)).convert(mode)
     colored = colorizer(photo)
-    assert colored.mode == "RGB"
-    assert colored.size == size
+    assert colored.mode == ("RGBA" if mode in ("LA", "RGBA") else "RGB")
+    assert colored.size == (width, height)
     moved = (lab(colored)[:, 0] - lab(photo)[:, 0]).abs()
     assert moved.mean() < 0.5
     assert moved.quantile(0.999) < 2
@@ -93,6 +102,20 @@ def test_working_shape(photo, expected):
     assert working_shape(*photo, 256) == expected
 
 
+@given(st.integers(1, 30_000), st.integers(1, 30_000), st.integers(32, 1024))
+def test_the_working_shape_of_any_photo_suits_the_network(width, height, size):
+    shape = working_shape(width, height, size)
+    assert working_shape(height, width, size) == shape[::-1]
+    short, long = sorted(shape)
+    assert 32 <= short <= size
+    assert long <= 4 * size
+    aspect = max(width, height) / min(width, height)
+    if aspect <= 4:
+        assert short == size
+    if short > 32:  # else it was widened to what the network takes
+        assert long / short == pytest.approx(aspect, rel=1 / short)
+
+
 def test_from_pretrained_takes_the_working_size_of_the_weights(colorizer, tmp_path):
     from colorize.checkpoint import save_weights
 
@@ -104,17 +127,17 @@ def test_from_pretrained_takes_the_working_size_of_the_weights(colorizer, tmp_pa
     assert Colorizer.from_pretrained(tmp_path / "weights", size=64).size == 64
 
 
-@pytest.mark.parametrize(
-    ("small", "large"), [((5, 7), (40, 23)), ((40, 23), (5, 7)), ((3, 2), (1, 9))]
-)
-def test_a_part_of_the_upsampled_colour_is_that_part_of_the_whole(small, large):
-    ab = torch.randn(1, 2, *small)
-    whole = torch.nn.functional.interpolate(ab, large, mode="bilinear")
-    wide = torch.nn.functional.interpolate(ab, (small[0], large[1]), mode="bilinear")
-    for rows in (1, 3):
-        tops = range(0, large[0], rows)
-        parts = [_stretch(wide, large[0], top, min(top + rows, large[0])) for top in tops]
-        torch.testing.assert_close(torch.cat(parts, dim=-2), whole, rtol=1e-4, atol=1e-5)
+@given(*[st.integers(1, 40)] * 4, st.integers(1, 9))
+@example(5, 7, 40, 23, 3)
+@example(40, 23, 5, 7, 1)
+def test_a_part_of_the_upsampled_colour_is_that_part_of_the_whole(h, w, height, width, rows):
+    torch.manual_seed(0)
+    ab = torch.randn(1, 2, h, w)
+    whole = torch.nn.functional.interpolate(ab, (height, width), mode="bilinear")
+    wide = torch.nn.functional.interpolate(ab, (h, width), mode="bilinear")
+    tops = range(0, height, rows)
+    parts = [_stretch(wide, height, top, min(top + rows, height)) for top in tops]
+    torch.testing.assert_close(torch.cat(parts, dim=-2), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_strength_scales_the_colours_and_nothing_else(colorizer):
@@ -141,11 +164,47 @@ def test_flip_takes_the_mean_with_the_mirrored_photo(colorizer):
         torch.testing.assert_close(both.predict_ab(L), wanted)
 
 
-def test_where_nothing_was_lost_the_colour_is_the_network_s(colorizer):
-    L, ab = torch.rand(2, 1, 9, 12) * 2 - 1, torch.rand(2, 2, 9, 12) - 0.5
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+@example(2, 9, 12)
+def test_where_nothing_was_lost_the_colour_is_the_network_s(count, height, width):
+    torch.manual_seed(0)
+    L = torch.rand(count, 1, height, width) * 2 - 1
+    ab = torch.rand(count, 2, height, width) - 0.5
     flat, slope = color_map(L, ab).split(2, dim=1)
-    assert slope.abs().mean() > 0.05
+    assert slope.any() or height * width == 1
     torch.testing.assert_close(flat + slope * L, ab)
+
+
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+def test_slopes_are_turned_with_the_photo_and_do_not_depend_on_how_light_it_is(b, height, width):
+    torch.manual_seed(0)
+    L, ab = torch.rand(b, 1, height, width) - 0.5, torch.rand(b, 2, height, width) - 0.5
+
+    def slope(L, ab):
+        return color_map(L, ab)[:, 2:]
+
+    turned = slope(L.mT.flip(-1), ab.mT.flip(-1))
+    torch.testing.assert_close(turned, slope(L, ab).mT.flip(-1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(slope(L + 0.5, ab), slope(L, ab), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(slope(L, ab / 2), slope(L, ab) / 2, atol=1e-5, rtol=1e-4)
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_a_flat_photo_or_a_flat_colour_has_no_slope(height, width):
+    torch.manual_seed(0)
+    flat, rough = torch.full((1, 1, height, width), 0.4), torch.rand(1, 1, height, width)
+    for L, ab in ((flat, rough), (rough, flat)):
+        _, slope = color_map(L, ab.expand(-1, 2, -1, -1)).split(2, dim=1)
+        assert slope.abs().max() < 1e-5
+
+
+def test_a_slope_is_of_the_colours_within_two_pixels():
+    L, ab = torch.rand(1, 1, 11, 11), torch.rand(1, 2, 11, 11)
+    other = ab.clone()
+    other[..., 5, 5] += 1
+    changed = (color_map(L, ab) != color_map(L, other))[0, 2:].any(0).nonzero()
+    assert changed.amin(0).tolist() == [3, 3]
+    assert changed.amax(0).tolist() == [7, 7]
 
 
 def test_colour_follows_an_edge_that_the_working_size_has_lost():
