@@ -6,10 +6,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import square_scenes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from colorize.batches import Batches, Shuffle, crop_flip, random_crops, train_loader
 from colorize.config import TrainConfig
 from colorize.errors import ColorizeError
+
+SEEDS = st.integers(0, 2**40)
 
 
 def test_an_epoch_shows_every_photo_in_a_new_order():
@@ -43,6 +47,28 @@ def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
     corners = {(c[0, 0, 0].item(), min(c[1, 0, 0].item(), c[1, 0, -1].item())) for c in crops}
     assert len(corners) == 25  # every place, both ends included
     assert torch.equal(crops[:, 2].int(), crops[:, 0].int() * 12 + crops[:, 1].int())
+
+
+@given(st.integers(0, 60), SEEDS, st.integers(1, 4))
+def test_every_repeat_is_a_whole_shuffle(count, seed, repeats):
+    order = Shuffle(count, seed, repeats)
+    shown = list(order)
+    assert len(shown) == len(order)
+    for repeat in range(repeats):
+        assert sorted(shown[repeat * count : (repeat + 1) * count]) == list(range(count))
+    assert list(order) == shown
+
+
+@given(st.integers(1, 4), st.integers(1, 9), st.integers(0, 9), SEEDS)
+def test_any_crop_is_a_piece_of_its_own_photo(count, size, spare, seed):
+    side = size + spare
+    rgb = torch.arange(count * 3 * side * side).view(count, 3, side, side)
+    places = random_crops(count, spare, seed)
+    assert ((places[:, :2] >= 0) & (places[:, :2] <= spare)).all()
+    for photo, crop in zip(rgb, crop_flip(rgb, size, places), strict=True):
+        top, left = divmod(crop[0].min().item() - photo[0, 0, 0].item(), side)
+        piece = photo[:, top : top + size, left : left + size]
+        assert torch.equal(crop, piece) or torch.equal(crop, piece.flip(-1))
 
 
 class Worker(Accelerator):

@@ -1,8 +1,13 @@
 """Where photos come from, the split, what is left out, and batches."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
-from conftest import scene, square_scenes, write_photos
+from conftest import FILE_NAMES, scene, square_scenes, write_photos
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from colorize.config import DataConfig
@@ -16,6 +21,9 @@ from colorize.data import (
 from colorize.errors import ColorizeError
 
 NAMES = [f"photo-{i}.jpg" for i in range(100)]
+SETS_OF_NAMES = st.lists(FILE_NAMES, unique=True, max_size=30)
+FRACTIONS = st.floats(0.0, 0.9)
+SEEDS = st.integers(0, 10**9)
 
 
 def load(folder, **settings):
@@ -34,8 +42,35 @@ def test_split_is_disjoint_and_complete():
     assert sorted(train + val) == sorted(NAMES)
 
 
+@given(SETS_OF_NAMES, FRACTIONS, SEEDS, st.randoms(use_true_random=False))
+def test_any_names_are_divided_in_two_whatever_their_order(names, fraction, seed, random):
+    train, val = split(names, fraction, seed)
+    assert sorted(train + val) == sorted(names)
+    assert (train, val) == (sorted(train), sorted(val))
+    if 1 <= fraction * len(names) <= len(names) - 1:
+        assert abs(len(val) - fraction * len(names)) <= 0.5
+    assert bool(val) == (fraction > 0 and len(names) > 1)
+    assert bool(train) == bool(names)
+    random.shuffle(names)
+    assert split(names, fraction, seed) == (train, val)
+
+
+@given(SETS_OF_NAMES.filter(bool), FRACTIONS, SEEDS)
+def test_another_photo_moves_at_most_one_across_the_split(names, fraction, seed):
+    *names, _ = all_names = names
+    before, after = (set(split(some, fraction, seed)[1]) for some in (names, all_names))
+    assert len(before ^ (after & set(names))) <= 1
+
+
+@given(SETS_OF_NAMES, FRACTIONS, FRACTIONS, SEEDS)
+def test_who_is_held_out_still_is_when_more_are(names, one, other, seed):
+    few, many = (set(split(names, fraction, seed)[1]) for fraction in sorted((one, other)))
+    assert few <= many
+
+
 @pytest.mark.parametrize(
-    ("count", "fraction", "held_out"), [(2, 0.01, 1), (2, 0.9, 1), (5, 0.0, 0), (1, 0.5, 0)]
+    ("count", "fraction", "held_out"),
+    [(2, 0.01, 1), (2, 0.9, 1), (5, 0.0, 0), (1, 0.5, 0), (7, 0.25, 2)],
 )
 def test_split_of_few(count, fraction, held_out):
     train, val = split(NAMES[:count], fraction, seed=0)
@@ -81,6 +116,36 @@ def test_max_photos_is_a_seeded_choice(tmp_path):
     assert load(tmp_path, max_photos=5, val_fraction=0.2).train.names == few.train.names
 
 
+def test_another_seed_chooses_other_photos(tmp_path):
+    write_photos(tmp_path, 12)
+    config = DataConfig(source=str(tmp_path), size=32, max_photos=5, val_fraction=0.0)
+    chosen = {tuple(load_photos(config, seed, progress=False).train.names) for seed in range(3)}
+    assert len(chosen) == 3
+
+
+def test_grey_photos_are_measured_on_and_trained_on_if_wanted(tmp_path):
+    """The held-out ones are what a run is judged by: none is left out for what it shows."""
+    for i in range(4):
+        Image.fromarray(scene(i)).convert("L").save(tmp_path / f"grey-{i}.png")
+    photos = load(tmp_path, min_colorfulness=0.0, val_fraction=0.5)
+    assert (len(photos.train), len(photos.val), photos.grey) == (2, 2, [])
+    write_photos(tmp_path, 4)
+    photos = load(tmp_path, val_fraction=0.5)
+    assert len(photos.val) == 4
+    assert any(name.startswith("grey") for name in photos.val.names)
+
+
+def test_photos_are_known_again_by_their_names_and_about_their_colours(photos):
+    def with_colors(colors, names=photos.train.names):
+        train = replace(photos.train, colorfulness=colors, names=names)
+        return replace(photos, train=train)
+
+    before = with_colors([20.0] * 6).fingerprint()
+    assert with_colors([20.05] * 6).match(before)  # another decoder
+    assert not with_colors([20.5] * 6).match(before)
+    assert not with_colors([20.0] * 6, photos.train.names[::-1]).match(before)
+
+
 def test_nothing_usable_is_one_line(tmp_path):
     Image.fromarray(scene(0)).convert("L").save(tmp_path / "grey.png")
     with pytest.raises(ColorizeError, match=r"nothing to train on.*1 grey"):
@@ -97,6 +162,14 @@ def test_batches_hold_the_photos_of_the_set():
     assert (batch[1].permute(1, 2, 0).numpy() == scene(1, 32, 32)).all()
 
 
+@pytest.mark.parametrize(("side", "margin"), [(12, 2), (11, 1), (8, 0)])
+def test_the_middle_of_a_photo_is_without_its_margin(side, margin):
+    photos = square_scenes(2, side)
+    expected = photos.array[1:, margin : margin + 8, margin : margin + 8]
+    found = photos.middle([1], 8)
+    assert (found.permute(0, 2, 3, 1).numpy() == expected).all()
+
+
 def test_to_network_gives_scaled_lab():
     L, ab = to_network(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8))
     assert L.shape == (2, 1, 4, 4)
@@ -106,7 +179,20 @@ def test_to_network_gives_scaled_lab():
 
 
 @pytest.mark.parametrize(
-    ("count", "most", "expected"), [(10, 3, [0, 4, 9]), (2, 8, [0, 1]), (1, 8, [0]), (0, 8, [])]
+    ("count", "most", "expected"),
+    [(10, 3, [0, 4, 9]), (8, 4, [0, 2, 5, 7]), (2, 8, [0, 1]), (1, 8, [0]), (0, 8, [])],
 )
 def test_spread(count, most, expected):
     assert spread(count, most) == expected
+
+
+@given(st.integers(1, 200_000), st.integers(1, 50))
+def test_spread_is_even_and_has_both_ends(count, most):
+    found = spread(count, most)
+    assert len(found) == min(count, most)
+    assert found[0] == 0
+    if len(found) > 1:
+        assert found[-1] == count - 1
+        steps = {after - before for before, after in pairwise(found)}
+        assert min(steps) >= 1
+        assert max(steps) - min(steps) <= 1
