@@ -1,11 +1,57 @@
-"""Settings survive JSON, and unknown ones are named."""
+"""Settings survive JSON and the command line, and unknown ones are named."""
 
+import argparse
 import json
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from colorize.config import DataConfig, RunConfig, TrainConfig
+from colorize.arguments import add_settings, settings
+from colorize.config import (
+    ENCODER_WEIGHTS,
+    ENCODERS,
+    OBJECTIVES,
+    PRECISIONS,
+    DataConfig,
+    RunConfig,
+    TrainConfig,
+)
 from colorize.errors import ColorizeError
+
+COUNTS = st.integers(0, 10**9)
+RATES = st.floats(0.0, 1e6)
+# Absolute, as the command line makes them.
+FOLDERS = st.text("aZ0 .-_=é日\n\udcff", min_size=1).map("/photos/a{}".format)
+CONFIGS = st.builds(
+    RunConfig,
+    data=st.builds(
+        DataConfig,
+        source=st.sampled_from(["coco", "builtin"]) | FOLDERS,
+        size=st.integers(32, 8192),
+        max_photos=st.none() | st.integers(1, 10**9),
+        val_fraction=st.floats(0.0, 0.9),
+        cache=st.none() | FOLDERS,
+    ),
+    train=st.builds(
+        TrainConfig,
+        batch_size=st.integers(1, 10**9),
+        pretrain_epochs=COUNTS,
+        gan_epochs=COUNTS,
+        pretrain_lr=RATES,
+        gan_lr=RATES,
+        gan_betas=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+        lambda_l1=RATES,
+        objective=st.sampled_from(OBJECTIVES),
+        encoder_weights=st.sampled_from(ENCODER_WEIGHTS),
+        precision=st.sampled_from(PRECISIONS),
+        seed=COUNTS,
+    ),
+    encoder=st.sampled_from(ENCODERS),
+)
+PARSER = argparse.ArgumentParser(add_help=False)
+add_settings(PARSER)
+OPTIONS = {action.dest: action.option_strings[0] for action in PARSER._actions}
 
 
 def test_settings_survive_json():
@@ -15,6 +61,59 @@ def test_settings_survive_json():
         encoder="resnet34",
     )
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(CONFIGS)
+def test_any_settings_survive_json(config):
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(CONFIGS, CONFIGS, st.data())
+def test_any_settings_survive_the_command_line(config, base, data):
+    """Those that are given replace those of `base`, the others stay."""
+    wanted, base_values = by_name(config), by_name(base)
+    options = {name: OPTIONS[name] for name in OPTIONS if wanted[name] is not None}
+    given = data.draw(st.sets(st.sampled_from(sorted(options))))
+    arguments = [f"{options[name]}={wanted[name]}" for name in sorted(given)]
+    found = settings(PARSER.parse_args(arguments), base)
+    assert by_name(found) == base_values | {name: wanted[name] for name in given}
+
+
+@pytest.mark.parametrize(
+    ("option", "least", "most", "step"),
+    [
+        ("--size", 32, 8192, 1),
+        ("--batch-size", 1, 10**9, 1),
+        ("--seed", 0, 10**9, 1),
+        ("--val-fraction", 0.0, 0.9, 0.01),
+        ("--lambda-l1", 0.0, 1e6, 1.0),
+    ],
+)
+def test_limits_of_options_are_allowed_and_what_is_beyond_is_not(option, least, most, step):
+    for value in (least, most):
+        assert list(vars(PARSER.parse_args([f"{option}={value}"])).values()) == [value]
+    for value in (least - step, most + step, "nan", "", "x"):
+        with pytest.raises(SystemExit):
+            PARSER.parse_args([f"{option}={value}"])
+
+
+def by_name(config):
+    """Each setting under the name that its option has in the parser."""
+    parts = {"DataConfig": config.data, "TrainConfig": config.train}
+    named = {f"{part}.{k}": v for part in parts for k, v in vars(parts[part]).items()}
+    return named | {"RunConfig.encoder": config.encoder}
+
+
+@given(st.text(), st.sampled_from([(), ("data",), ("train",)]))
+def test_any_unknown_setting_is_refused(name, inside):
+    values = known = RunConfig().to_dict()
+    for part in inside:
+        known = known[part]
+    assume(name not in known)
+    known[name] = 1
+    with pytest.raises(ColorizeError) as error:
+        RunConfig.from_dict(values)
+    assert str(error.value).endswith(f": {name}")
 
 
 @pytest.mark.parametrize("values", [{"colour": 1}, {"train": {"colour": 1}}])
