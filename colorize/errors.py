@@ -18,5 +18,6 @@ def printable(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """What an exception of another library says, short enough for one line of ours."""
     reason = getattr(error, "reason", None) or error  # URLError keeps the cause in `reason`
-    line = (str(reason) or type(error).__name__).splitlines()[0]
+    # Some texts begin with a line break.
+    line = (str(reason).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

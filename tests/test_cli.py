@@ -10,9 +10,12 @@ import time
 import numpy as np
 import pytest
 from conftest import scene, write_photos
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from colorize import cli
+from colorize.errors import first_line, printable
 
 SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1"
 
@@ -330,3 +333,21 @@ def test_help_answers_within_a_second():
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(3)) < 1.0
+
+
+@given(st.text(st.characters()))  # halves of surrogate pairs as well: bytes that are no characters
+def test_any_text_can_be_printed_on_one_line(text):
+    line = printable(text)
+    assert line.isprintable()
+    line.encode()
+    assert (line == text) == text.isprintable()
+    assert printable(line) == line
+
+
+@given(st.text(st.characters()))
+def test_the_first_line_of_any_error_is_one_short_line_that_says_something(text):
+    line = first_line(ValueError(text))
+    assert len(line.splitlines()) == 1
+    assert line.strip()
+    assert len(line) <= 124
+    assert line.removesuffix(" ...") in text or line == "ValueError"
