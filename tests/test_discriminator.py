@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from colorize.discriminator import PatchGAN
 
@@ -24,3 +25,22 @@ def test_each_logit_sees_70_by_70_pixels():
     discriminator(lab)[0, 0, 15, 15].backward()
     seen = lab.grad.abs().sum(1)[0] > 0
     assert (seen.any(0).sum().item(), seen.any(1).sum().item()) == (70, 70)
+
+
+def test_it_starts_as_in_the_paper():
+    convolutions, norms, slopes = [], [], []
+    for module in PatchGAN().modules():
+        if isinstance(module, nn.Conv2d):
+            convolutions.append(module)
+        elif isinstance(module, nn.BatchNorm2d):
+            norms.append(module)
+        elif isinstance(module, nn.LeakyReLU):
+            slopes.append(module.negative_slope)
+    assert slopes == [0.2] * 4
+    assert [c.weight.std().item() for c in convolutions] == pytest.approx([0.02] * 5, rel=0.1)
+    for norm in norms:
+        assert norm.weight.mean().item() == pytest.approx(1.0, abs=0.01)
+        assert norm.weight.std().item() == pytest.approx(0.02, rel=0.3)
+    biases = [m.bias for m in (*convolutions, *norms) if m.bias is not None]
+    assert len(biases) == 5
+    assert not any(bias.any() for bias in biases)

@@ -13,7 +13,7 @@ from colorize.optimizers import (
     weight_average,
 )
 
-CONFIG = TrainConfig(pretrain_lr=1e-2, gan_lr=2e-4)
+CONFIG = TrainConfig(pretrain_lr=1e-2, weight_decay=0.02, gan_lr=2e-4)
 
 
 def rates(optimizer, schedule, steps):
@@ -30,6 +30,7 @@ def test_a_pretrained_encoder_takes_smaller_steps(small_generator):
     small_generator.encoder.pretrained = True
     pretrained = pretrain_optimizer(small_generator, CONFIG)
     assert [g["lr"] for g in fresh.param_groups] == [1e-2, 1e-2]
+    assert [g["weight_decay"] for g in fresh.param_groups] == [0.02, 0.02]
     assert [g["lr"] for g in pretrained.param_groups] == pytest.approx([1e-3, 1e-2])
 
 

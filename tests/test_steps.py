@@ -1,12 +1,14 @@
 """Each step moves its own network and no other, towards what it should."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 from conftest import square_scenes
 from torch import nn
 
+from colorize.config import TrainConfig
 from colorize.data import to_network
 from colorize.discriminator import PatchGAN
 from colorize.losses import gan_loss, l1_loss
@@ -73,14 +75,44 @@ def test_both_networks_move_and_no_gradient_is_left_over(small_generator, discri
     before = [copy.deepcopy(dict(n.named_parameters())) for n in (small_generator, discriminator)]
     optimizers = (Frozen(small_generator), Frozen(discriminator))
     gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
-    first = gradients(discriminator)
+    first = [gradients(network) for network in (small_generator, discriminator)]
     gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
-    torch.testing.assert_close(gradients(discriminator), first)  # the same again, not twice it
+    again = [gradients(network) for network in (small_generator, discriminator)]
+    torch.testing.assert_close(again, first)  # the same again, not twice it
     optimizers = (adam(small_generator), adam(discriminator))
     gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
     for network, old in zip((small_generator, discriminator), before, strict=True):
         moved = [not torch.equal(p, old[name]) for name, p in network.named_parameters()]
         assert sum(moved) > 0.9 * len(moved)
+
+
+def test_each_backward_pass_touches_one_network(small_generator, discriminator, batch):
+    """No gradient is worked out to be thrown away: D's would cost another pass through G."""
+    optimizers = (Frozen(small_generator), Frozen(discriminator))
+    touched = []
+
+    def backward(loss, **options):
+        loss.backward(**options)
+        networks = (discriminator, small_generator)
+        touched.append([any(p.grad is not None for p in n.parameters()) for n in networks])
+        discriminator.zero_grad()
+
+    gan_step(small_generator, discriminator, *optimizers, *batch, backward)
+    assert touched == [[True, False], [False, True]]
+
+
+def test_pretraining_takes_the_gradients_of_its_own_step(small_generator, batch):
+    L, ab = batch
+    for _ in range(2):  # the second time the same again, not twice it
+        pretrain_step(small_generator, Frozen(small_generator), L, ab, BACKWARD, Accumulation())
+        expected = expected_gradients(small_generator, l1_loss(small_generator(L), ab))
+        torch.testing.assert_close(gradients(small_generator), expected)
+
+
+def test_defaults_are_those_of_a_run():
+    defaults = {k: v.default for k, v in inspect.signature(gan_step).parameters.items()}
+    assert defaults["objective"] == TrainConfig().objective
+    assert defaults["lambda_l1"] == TrainConfig().lambda_l1
 
 
 class Constant(nn.Module):
