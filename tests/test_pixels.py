@@ -49,13 +49,13 @@ def test_modes(mode, wanted, most):
     assert difference(rgb, wanted) <= most
 
 
-@pytest.mark.parametrize(
-    "deep", [lambda v: v.astype(np.uint16) * 257, lambda v: v.astype(np.float32) / 255]
-)
-def test_every_grey_of_8_bits_comes_back_from_more(deep):
-    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    grey = np.asarray(to_rgb(Image.fromarray(deep(values))))
-    assert (grey == values[..., None]).all()
+@pytest.mark.parametrize(("kind", "white"), [(np.uint16, 65535), (np.float32, 1.0)])
+def test_every_grey_of_8_bits_comes_back_from_more_bits(kind, white):
+    """To the nearest: also those that lie a little under, or over."""
+    values = np.arange(256.0).reshape(16, 16)
+    for off in (-0.4, 0.0, 0.4):
+        deep = ((values + off).clip(0, 255) / 255 * white).astype(kind)
+        assert (np.asarray(to_rgb(Image.fromarray(deep))) == values[..., None]).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBa", "La"])
