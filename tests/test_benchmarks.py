@@ -27,6 +27,14 @@ def reference(monkeypatch):
     return reference
 
 
+@pytest.fixture
+def scaling(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scaling
+
+    return scaling
+
+
 def run(script, *arguments):
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
@@ -139,6 +147,44 @@ def test_ablate_times_every_variant():
     assert times["as it is"] == "1.00x"
     assert {"D looks at the fake twice", "contiguous memory", "fastai's decoder"} < times.keys()
     assert float(times["fastai's decoder"][:-1]) > 1.2
+
+
+def test_scaling_of_known_numbers(scaling):
+    step = scaling.Step("gan", "bf16", 0.5, [40_000_000, 8_000_000], [64, 64], [64, 64, 64])
+    ideal = scaling.Link("no limit", float("inf"), latency=0)
+    one, eight = (scaling.calculate(step, n, ideal, 4) for n in (1, 8))
+    assert one["gradient_MB"] == one["batch_norm_MB"] == one["messages"] == 0
+    assert one["photos_per_second"] == one["overlapped"] == 8
+    assert eight["gradient_MB"] == pytest.approx(1.75 * 48)
+    assert eight["batch_norm_MB"] == pytest.approx((7 * 2 * 129 + 1.75 * 3 * 128) * 4 / 1e6)
+    assert eight["messages"] == 5 + 3 + 2  # batch norm, buckets of G, of D
+    assert eight["photos_per_second"] == eight["overlapped"] == eight["ideal"] == 64
+
+    # At 0.8 Gbit/s, which are 100 MB/s, the gradients take 0.84 s and the 10 messages 0.1.
+    slow = scaling.calculate(step, 8, scaling.Link("slow", 0.8, latency=0.01), 4)
+    assert slow["photos_per_second"] == pytest.approx(32 / (0.5 + 0.84 + 0.1), rel=1e-3)
+    assert slow["overlapped"] == pytest.approx(32 / (0.84 + 0.1), rel=1e-3)
+    assert slow["network_ms"] == pytest.approx(940, rel=1e-3)
+
+
+@pytest.mark.parametrize("times", [(), ("--step-seconds", 0.1, 0.2)])
+def test_scaling_writes_its_table(tmp_path, times):
+    file = tmp_path / "scaling.json"
+    options = ("--size", 64, "--batch-size", 2, "--rounds", 1, "--json", file)
+    output = run("scaling.py", *options, *times)
+    assert "not measured" in output
+    rows = json.loads(file.read_text())["rows"]
+    assert {row["processes"] for row in rows} == {1, 8, 64}
+    # G's 30 batch norms forward and back; D's 3 look at real and fake, and gradients come back
+    # through the fake twice. Then 4 buckets of G's gradients, 2 of D's.
+    messages = {row["stage"]: row["messages"] for row in rows}
+    assert messages == {"pretrain": 60 + 4, "gan": 60 + 6 + 9 + 4 + 2}
+    for row in rows:
+        assert 0 < row["photos_per_second"] <= row["overlapped"] <= row["ideal"]
+        if times:
+            assert row["ideal"] == pytest.approx(
+                row["processes"] * 2 / (0.1 if row["stage"] == "pretrain" else 0.2)
+            )
 
 
 def test_the_peak_is_this_process_own():
