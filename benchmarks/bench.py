@@ -30,9 +30,9 @@ from torch import Tensor
 
 from colorize.batches import crop_flip, random_crops, train_loader
 from colorize.cache import decode_once
-from colorize.checkpoint import write_json
 from colorize.data import PhotoSet, to_network
 from colorize.epoch import run_epoch
+from colorize.files import write_json
 from colorize.sources import builtin_photos
 
 RESULTS = Path(__file__).with_name("results.json")

@@ -25,13 +25,13 @@ from machine import commit, describe
 from reference import Reference, loader
 from torch import Tensor
 
-from colorize.checkpoint import write_json
 from colorize.config import DataConfig, TrainConfig
 from colorize.data import Photos, PhotoSet, load_photo_set, load_photos, spread, to_network
 from colorize.discriminator import PatchGAN
 from colorize.epoch import EpochReport
 from colorize.estimate import photos_per_second
 from colorize.evaluate import measure
+from colorize.files import write_json
 from colorize.generator import Generator
 from colorize.sources import source_paths
 from colorize.train import Trainer

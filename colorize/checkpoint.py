@@ -1,16 +1,13 @@
-"""Save and load: weights folders, checkpoints to resume from, and files written whole."""
+"""Save and load: weights folders, and checkpoints to resume from."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,9 +17,9 @@ from safetensors import SafetensorError
 
 from colorize.card import CARD_NAME
 from colorize.errors import ColorizeError, first_line
+from colorize.files import folder_beside, put, sync
 from colorize.generator import Generator
 
-UNFINISHED = ".unfinished-"  # how the names of temporary folders begin
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _WEIGHTS = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
@@ -32,47 +29,17 @@ _NO_PICKLE = "is a pickle, which can run code when it is loaded"
 _BAD_CONFIG = (json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError)
 
 
-@contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it into place if the block ends without an error.
-
-    Whoever reads `path` sees the old file or the new one, never a part.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _folder_beside(path) as folder:
-        temporary = folder / path.name
-        yield temporary
-        _put(temporary, path)
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write values as indented JSON, whole."""
-    with write_whole(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as CSV, whole; what a row lacks stays empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    # A file's name may hold bytes that are no characters.
-    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with write_whole(path) as temporary, open(temporary, "w", **text) as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def save_weights(generator: Generator, folder: Path) -> None:
     """Write a weights folder: `config.json`, `model.safetensors`, and a model card if it has none.
 
     Over an older one, file by file and each whole: at no moment is there none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _folder_beside(folder) as temporary:
+    with folder_beside(folder) as temporary:
         generator.save_pretrained(temporary)
         for file in temporary.iterdir():
             if file.name != CARD_NAME or not (folder / CARD_NAME).exists():
-                _put(file, folder / file.name)
+                put(file, folder / file.name)
 
 
 def load_generator(weights: str | Path) -> Generator:
@@ -133,7 +100,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     The checkpoint that was there is kept as `previous.pt`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _folder_beside(path) as folder:
+    with folder_beside(path) as folder:
         file = folder / path.name
         with open(file, "wb") as raw:
             hashed = _Hashed(raw)
@@ -142,10 +109,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             except RuntimeError as error:  # torch's, which does not say that the disk is full
                 raise hashed.error or error from None
             raw.write(hashed.digest.digest())
-        _sync(file)
+        sync(file)
         if path.exists():
             os.replace(path, _before(path))
-        _put(file, path)
+        put(file, path)
 
 
 def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
@@ -224,29 +191,3 @@ def _digest(path: Path, size: int) -> bytes:
 
 def _before(path: Path) -> Path:
     return path.with_name("previous.pt")
-
-
-def _put(temporary: Path, path: Path) -> None:
-    """Move a file into place, so that a power cut leaves the old one or the whole new one."""
-    _sync(temporary)
-    os.replace(temporary, path)
-    if os.name == "posix":  # the name is on the disk when its folder is
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    """A temporary folder on the same disk as `path`, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from colorize.checkpoint import load_generator, write_whole
+from colorize.checkpoint import load_generator
 from colorize.color import AB_SCALE, L_SCALE
 from colorize.errors import ColorizeError
+from colorize.files import write_whole
 from colorize.generator import MIN_SIDE
 
 _NEEDED = ("onnx", "onnxscript")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from colorize.checkpoint import write_whole
 from colorize.errors import ColorizeError, first_line
+from colorize.files import write_whole
 from colorize.photo import PHOTO_SUFFIXES, find_photos, open_photo
 from colorize.predict import Colorizer, in_grey
 from colorize.progress import bar

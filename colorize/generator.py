@@ -19,7 +19,7 @@ from colorize.card import CARD_NAME, bare_card
 from colorize.color import L_SCALE, lightness_to_grey
 from colorize.config import ENCODERS
 from colorize.errors import ColorizeError, first_line
-from colorize.tensors import read_tensors
+from colorize.tensors import read_tensors, write_tensors
 
 MIN_SIDE = 32  # pixels; the encoder halves five times
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -190,12 +190,9 @@ class Generator(nn.Module, PyTorchModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """What `save_pretrained` and `push_to_hub` call: the weights, and the model card."""
-        super()._save_pretrained(save_directory)
+        write_tensors(save_directory / SAFETENSORS_SINGLE_FILE, self.state_dict())
         card = self.card or bare_card(self.working_size)
         (save_directory / CARD_NAME).write_text(card, encoding="utf-8")
-        # Safetensors lets nobody else read them.
-        mode = (save_directory / CARD_NAME).stat().st_mode
-        (save_directory / SAFETENSORS_SINGLE_FILE).chmod(mode)
 
     @classmethod
     def _from_pretrained(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from colorize.checkpoint import UNFINISHED
 from colorize.errors import ColorizeError
+from colorize.files import UNFINISHED
 
 try:
     import fcntl

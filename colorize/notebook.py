@@ -14,13 +14,7 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
-from colorize.checkpoint import (
-    checkpoint_path,
-    has_checkpoint,
-    load_checkpoint,
-    load_generator,
-    write_json,
-)
+from colorize.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint, load_generator
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos
 from colorize.device import has_gpu, suit_batch_size
@@ -28,6 +22,7 @@ from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError
 from colorize.estimate import STAGES
 from colorize.explain import ambiguous
+from colorize.files import write_json
 from colorize.generator import Generator
 from colorize.run import (
     DEMO,

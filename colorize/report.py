@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from colorize.checkpoint import write_csv, write_json
 from colorize.config import DataConfig
 from colorize.data import PhotoSet, load_photo_set, spread, to_network
 from colorize.errors import printable
 from colorize.evaluate import means, measure_each
+from colorize.files import write_csv, write_json
 from colorize.perceptual import Perceptual
 from colorize.predict import Colorizer
 from colorize.viz import Figure, grid, save

@@ -10,13 +10,14 @@ import torch
 from accelerate import PartialState
 
 from colorize.card import CARD_NAME, bare_card, run_card
-from colorize.checkpoint import UNFINISHED, has_checkpoint, write_json, write_whole
+from colorize.checkpoint import has_checkpoint
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError, printable
 from colorize.evaluate import measure
+from colorize.files import UNFINISHED, write_json, write_whole
 from colorize.generator import Generator
 from colorize.lock import only_run
 from colorize.photo import open_photo

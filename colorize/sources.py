@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from colorize.errors import ColorizeError, first_line
+from colorize.lock import locked
 from colorize.photo import find_photos
 
 # Colour photos of free licence that come with packages this one needs anyway: package, path.
@@ -86,12 +87,14 @@ def _unpacking_within(folder: Path) -> Iterator[None]:
             "(3.10.12, 3.11.4, or later), or give a folder of photos"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    before = tempfile.tempdir, vars(tarfile.TarFile)["extraction_filter"]
-    tempfile.tempdir, tarfile.TarFile.extraction_filter = str(folder), staticmethod(_plain_files)
-    try:
-        yield
-    finally:
-        tempfile.tempdir, tarfile.TarFile.extraction_filter = before
+    with locked(folder, f"{folder}: another process fetches photos; waiting for it", wait=True):
+        before = tempfile.tempdir, vars(tarfile.TarFile)["extraction_filter"]
+        tempfile.tempdir = str(folder)
+        tarfile.TarFile.extraction_filter = staticmethod(_plain_files)
+        try:
+            yield
+        finally:
+            tempfile.tempdir, tarfile.TarFile.extraction_filter = before
 
 
 def _plain_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

@@ -1,4 +1,4 @@
-"""Read a safetensors file that a stranger may have written."""
+"""Safetensors files: written, and read though a stranger may have written them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from colorize.errors import ColorizeError, printable
@@ -14,6 +15,16 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _COUNTERS = ("I64", "I32")  # batch norm counts batches
 _LARGEST = 2**33  # bytes; the widest network has less than half of that in double precision
 _SHOWN = 60  # characters of a name
+
+
+def write_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors by name.
+
+    Not by the package's own `save_file`: its error is not the system's where a disk is full, and
+    it lets nobody else read the file.
+    """
+    whole = {name: value.contiguous() for name, value in state.items()}
+    file.write_bytes(save(whole, {"format": "pt"}))
 
 
 def read_tensors(file: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,18 +16,13 @@ from torch import Tensor, nn
 
 from colorize.batches import Batches
 from colorize.batchnorm import synchronize
-from colorize.checkpoint import (
-    checkpoint_path,
-    load_checkpoint,
-    save_checkpoint,
-    save_weights,
-    write_csv,
-)
+from colorize.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint, save_weights
 from colorize.config import TrainConfig
 from colorize.data import Photos, spread, to_network
 from colorize.epoch import EpochReport, Progress, Stage, epoch_seed, run_epoch
 from colorize.errors import ColorizeError
 from colorize.evaluate import means, measure_each
+from colorize.files import write_csv
 from colorize.generator import Generator
 from colorize.health import NotANumber, check_finite, collapse, likely_cause, notes
 from colorize.lock import only_run

@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator
 from PIL.Image import Image
 from torch import Tensor
 
-from colorize.checkpoint import write_whole
 from colorize.color import AB_SCALE, L_SCALE, lightness_to_grey, rgb_to_lab, scaled_to_rgb
 from colorize.epoch import EpochReport
 from colorize.errors import ColorizeError, printable
+from colorize.files import write_whole
 
 _A_COLORS = LinearSegmentedColormap.from_list("a", ["#00a070", "#777777", "#e0108a"])
 _B_COLORS = LinearSegmentedColormap.from_list("b", ["#1060ff", "#777777", "#f0c000"])

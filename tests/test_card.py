@@ -12,8 +12,9 @@ import yaml
 from conftest import write_photos
 
 from colorize.card import bare_card, run_card
-from colorize.checkpoint import load_generator, save_weights, write_json
+from colorize.checkpoint import load_generator, save_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
+from colorize.files import write_json
 from colorize.generator import Generator
 from colorize.run import evaluate_run, run_training
 

@@ -1,15 +1,13 @@
 """Files are written whole or not at all, and bad ones are refused with a reason."""
 
-import csv
 import hashlib
 import json
 import pickle
 
 import pytest
 import torch
-from conftest import FILE_NAMES, SMALL_WIDTHS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from conftest import SMALL_WIDTHS
+from hypothesis import given
 from safetensors.torch import load_file, save_file
 
 from colorize.checkpoint import (
@@ -19,11 +17,9 @@ from colorize.checkpoint import (
     load_generator,
     save_checkpoint,
     save_weights,
-    write_csv,
-    write_json,
-    write_whole,
 )
 from colorize.errors import ColorizeError
+from colorize.files import write_json
 from colorize.generator import Generator
 
 
@@ -31,16 +27,6 @@ from colorize.generator import Generator
 def weights(small_generator, tmp_path):
     save_weights(small_generator, tmp_path / "weights")
     return tmp_path / "weights"
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
-    path = tmp_path / "value.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), write_whole(path) as temporary:  # noqa: PT012
-        temporary.write_text("half")
-        raise ZeroDivisionError
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_failed_weights_leave_the_old_ones(small_generator, weights, monkeypatch):
@@ -125,10 +111,10 @@ def test_a_pickle_is_refused_with_the_reason(weights, suffix):
     (weights / "model.safetensors").unlink()
     file = weights / f"model{suffix}"
     file.write_bytes(pickle.dumps(Evil(hacked)))
-    for given in (weights, file):
+    for place in (weights, file):
         with pytest.raises(ColorizeError, match="pickle, which can run code") as error:
-            load_generator(given)
-        assert str(given) in str(error.value)
+            load_generator(place)
+        assert str(place) in str(error.value)
         assert "model.safetensors" in str(error.value)
         assert "\n" not in str(error.value)
     file.rename(weights / "model.safetensors")  # its name does not make it another file
@@ -168,10 +154,10 @@ def hub(weights, monkeypatch):
 )
 def test_strange_configs_are_refused_here_and_from_the_hub(hub, config, reason):
     (hub / "config.json").write_text(config)
-    for given in (hub, "somebody/weights"):
+    for place in (hub, "somebody/weights"):
         with pytest.raises(ColorizeError) as error:
-            load_generator(given)
-        assert str(error.value).startswith(f"{given}: ")
+            load_generator(place)
+        assert str(error.value).startswith(f"{place}: ")
         assert reason in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -265,32 +251,3 @@ def test_pickled_code_is_not_run(tmp_path):
     with pytest.raises(ColorizeError, match="damaged"):
         load_checkpoint(path)
     assert not (tmp_path / "hacked").exists()
-
-
-def test_names_that_are_no_text_can_be_written(tmp_path):
-    write_csv(tmp_path / "a.csv", [{"photo": "日本.jpg"}, {"photo": "a\udcff.jpg"}])
-    assert (tmp_path / "a.csv").read_bytes() == "photo\r\n日本.jpg\r\n".encode() + b"a\xff.jpg\r\n"
-
-
-def test_history_of_two_stages_has_all_columns(tmp_path):
-    write_csv(tmp_path / "history.csv", [{"stage": "a", "l1": 1}, {"stage": "b", "d": 2}])
-    assert (tmp_path / "history.csv").read_text().splitlines() == ["stage,l1,d", "a,1,", "b,,2"]
-
-
-TEXTS = FILE_NAMES.map(lambda text: text.replace("\0", "0"))  # which Python 3.10 does not read
-NUMBERS = st.integers() | st.floats(allow_nan=False)
-
-
-@settings(max_examples=50)
-@given(st.lists(st.dictionaries(TEXTS, TEXTS | NUMBERS, min_size=1), min_size=1))
-def test_any_rows_come_back_from_csv(tmp_path, rows):
-    path = tmp_path / "rows.csv"
-    write_csv(path, rows)
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        back = list(csv.DictReader(file))
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    assert [list(row) for row in back] == [columns] * len(rows)
-    for row, found in zip(rows, back, strict=True):
-        assert found == {name: str(row.get(name, "")) for name in columns}
-        numbers = {name: value for name, value in row.items() if isinstance(value, float)}
-        assert {name: float(found[name]) for name in numbers} == numbers  # no digit is lost

@@ -14,6 +14,8 @@ PACKAGE = Path(colorize.__file__).parent
 ORDER = [
     "errors",
     "progress",
+    "files",
+    "lock",
     "config",
     "card",
     "color",
@@ -23,7 +25,6 @@ ORDER = [
     "discriminator",
     "metrics",
     "checkpoint",
-    "lock",
     "pixels",
     "photo",
     "cache",

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from colorize import lock
-from colorize.checkpoint import write_whole
 from colorize.errors import ColorizeError
+from colorize.files import write_whole
 from colorize.lock import locked, only_run
 
 HOLD = """

@@ -97,7 +97,7 @@ def test_each_backward_pass_touches_one_network(small_generator, discriminator, 
         touched.append([any(p.grad is not None for p in n.parameters()) for n in networks])
         discriminator.zero_grad()
 
-    gan_step(small_generator, discriminator, *optimizers, *batch, backward)
+    gan_step(small_generator, discriminator, *optimizers, *batch, backward, Accumulation())
     assert touched == [[True, False], [False, True]]
 
 

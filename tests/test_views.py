@@ -4,8 +4,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from colorize import views
-from colorize.checkpoint import save_weights, write_csv
+from colorize.checkpoint import save_weights
 from colorize.errors import ColorizeError
+from colorize.files import write_csv
 
 
 def test_the_view_is_one_and_the_same_for_all_epochs(tmp_path, monkeypatch):
