@@ -7,7 +7,6 @@ import pickle
 import pytest
 import torch
 from conftest import SMALL_WIDTHS
-from hypothesis import given
 from safetensors.torch import load_file, save_file
 
 from colorize.checkpoint import (
