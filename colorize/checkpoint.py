@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Set
 from contextlib import suppress
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 
 from colorize.card import CARD_NAME
 from colorize.errors import ColorizeError, first_line
-from colorize.files import folder_beside, put, sync
+from colorize.files import folder_beside, put
 from colorize.generator import Generator
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -106,13 +105,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             hashed = _Hashed(raw)
             try:
                 torch.save(state, hashed)
-            except RuntimeError as error:  # torch's, which does not say that the disk is full
+            except RuntimeError as error:  # torch's, which does not say why it could not write
                 raise hashed.error or error from None
             raw.write(hashed.digest.digest())
-        sync(file)
-        if path.exists():
-            os.replace(path, _before(path))
-        put(file, path)
+        put(file, path, before=_before(path))
 
 
 def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
@@ -147,17 +143,17 @@ def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
 
 
 class _Hashed:
-    """A file whose checksum is known when it is written, and who failed to write it too."""
+    """A file that knows its checksum once it is written, or else why it is not."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, hashlib.sha256()
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, part: bytes) -> int:
         self.digest.update(part)
         try:
             return self.file.write(part)
-        except OSError as error:
+        except BaseException as error:  # Ctrl-C too
             self.error = error
             raise
 

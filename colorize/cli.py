@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import errno
 import importlib.metadata
@@ -65,6 +66,17 @@ def _stop_in_order() -> None:
             number = getattr(signal, name, None)
             if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
                 signal.signal(number, signal.default_int_handler)
+        sys.unraisablehook = _ask_again
+
+
+def _ask_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while an object is destroyed, also a request to stop."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.1, _thread.interrupt_main, [signal.SIGTERM])
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -45,15 +45,21 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def put(temporary: Path, path: Path) -> None:
-    """Move a file into place, so that a power cut leaves the old one or the whole new one."""
-    sync(temporary)
+def put(temporary: Path, path: Path, before: Path | None = None) -> None:
+    """Move a file into place, so that a power cut leaves the old one or the whole new one.
+
+    Args:
+        before: where to keep the old one.
+    """
+    _sync(temporary)
+    if before and path.exists():
+        os.replace(path, before)
     os.replace(temporary, path)
     if os.name == "posix":  # the name is on the disk when its folder is
-        sync(path.parent)
+        _sync(path.parent)
 
 
-def sync(path: Path) -> None:
+def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -200,12 +200,10 @@ def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) 
         options |= _carried_over(like)
         if "exif" in options:  # which Pillow cannot put into a compressed TIFF
             options.pop("compression", None)
+    # Not into the file: on a full disk Pillow leaves half a JPEG there without a word.
+    image.save(encoded := BytesIO(), Image.registered_extensions()[kind], **options)
     with write_whole(path) as temporary:
-        if kind in (".tif", ".tiff"):  # whose writer does not say that the disk is full
-            image.save(buffer := BytesIO(), "TIFF", **options)
-            temporary.write_bytes(buffer.getbuffer())
-        else:
-            image.save(temporary, **options)
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def _carried_over(photo: Image.Image) -> dict[str, object]:

@@ -18,6 +18,7 @@ from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError, printable
 from colorize.evaluate import measure
 from colorize.files import UNFINISHED, write_json, write_whole
+from colorize.folders import save_photo
 from colorize.generator import Generator
 from colorize.lock import only_run
 from colorize.photo import open_photo
@@ -168,8 +169,7 @@ def run_demo(out: Path) -> None:
     grey = open_photo(source).convert("L")
     colored = Colorizer.from_pretrained(out / "generator")(grey)
     for image, name in ((grey, "grey.png"), (colored, "coloured.png")):
-        with write_whole(out / name) as temporary:
-            image.save(temporary)
+        save_photo(image, out / name)
     print(f"{out / 'grid.png'}: grey, coloured, truth, and which photos were trained on")
     print(
         f"{out / 'coloured.png'}: {source.name}, which was trained on, coloured at its full size "

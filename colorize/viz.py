@@ -225,8 +225,10 @@ def before_after(before: Image, after: Image, width: float = 12.0) -> Figure:
 
 def save(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Write a figure as the kind of picture that the suffix names, whole."""
+    # Not into the file: see `folders.save_photo`.
+    figure.savefig(encoded := BytesIO(), format=path.suffix[1:], dpi=dpi)
     with write_whole(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def jpeg(figure: Figure, dpi: int) -> bytes:

@@ -343,6 +343,14 @@ def test_a_checkpoint_of_something_else_is_refused(photos, tmp_path):
         make_trainer(photos, tmp_path, resume=True)
 
 
+def test_another_number_of_processes_is_refused(photos, tmp_path):
+    make_trainer(photos, tmp_path).pretrain()
+    path = tmp_path / "checkpoints" / "last.pt"
+    save_checkpoint(path, load_checkpoint(path) | {"processes": 2})
+    with pytest.raises(ColorizeError, match="go on with 2 processes"):
+        make_trainer(photos, tmp_path, resume=True)
+
+
 def test_changed_photos_are_noticed_on_resume(photos, tmp_path):
     train(make_trainer(photos, tmp_path))
     photos.train.names[0], photos.val.names[0] = photos.val.names[0], photos.train.names[0]

@@ -1,0 +1,224 @@
+"""What docs/faults.md promises, with real full and read-only disks where such can be mounted."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_photos
+from PIL import Image
+
+from colorize.cache import decode_once
+from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator, save_weights
+from colorize.config import DataConfig
+from colorize.data import load_photos
+
+TABLE = Path(__file__).parents[1] / "docs" / "faults.md"
+OPTIONS = "--size 32 --batch-size 4 --encoder-weights none --precision fp32 --gan-epochs 0"
+
+
+def colorize(*words, **options):
+    command = [sys.executable, "-m", "colorize", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def succeeds(command):
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def last_line(process):
+    said, _ = process.communicate(timeout=120)
+    assert "Traceback" not in said, said
+    return said.replace("\r", "\n").splitlines()[-1]
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Make a small disk, as a function of its folder and its size in KB."""
+    mounted = []
+
+    def make(folder, kilobytes):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+        if not shutil.which("mount") or not succeeds(command):
+            pytest.skip("disks cannot be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in reversed(mounted):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def train(folder, out, *more):
+    write_photos(folder / "photos", 10)
+    words = ["train", "--data", folder / "photos", "--out", out, *OPTIONS.split(), *more]
+    return colorize(*words, "--cache", folder / "cache")
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def assert_usable(run):
+    assert load_checkpoint(checkpoint_path(run))["epoch"] > 0
+    load_generator(run / "generator")
+    assert not list(run.rglob(".unfinished-*"))
+
+
+def fill(disk):
+    """Use up what is left of a disk."""
+    with suppress(OSError), open(disk / "filler", "wb") as file:
+        while True:
+            file.write(bytes(1 << 16))
+            file.flush()
+
+
+def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path, mount):
+    disk = mount(tmp_path / "disk", 2_000_000)
+    process = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
+    wait_for(disk / "run" / "samples" / "pretrain-001.png", process)
+    fill(disk)
+    assert "no space left on the disk; nothing that was finished before is lost" in last_line(
+        process
+    )
+    assert process.returncode == 1
+    assert_usable(disk / "run")
+    (disk / "filler").unlink()
+    process = colorize("train", "--out", disk / "run", "--resume")
+    wait_for(disk / "run" / "samples" / "pretrain-009.png", process)
+    process.kill()
+    assert "going on after pretrain epoch" in process.stdout.read()
+
+
+def test_a_picture_that_finds_no_room_costs_no_checkpoint(tmp_path, mount):
+    mount(tmp_path / "run" / "samples", 8)
+    (tmp_path / "run" / "left_out.json").touch()  # as after a stop before the first checkpoint
+    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 2)
+    assert "no space left on the disk" in last_line(process)
+    assert_usable(tmp_path / "run")
+
+
+def test_a_cache_without_room_is_one_line(tmp_path, mount):
+    mount(tmp_path / "cache", 8)
+    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 1)
+    assert "no space left on the disk" in last_line(process)
+    assert not list((tmp_path / "cache").iterdir())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
+def test_a_result_without_room_leaves_no_half_of_it(tmp_path, mount, small_generator, suffix):
+    disk = mount(tmp_path / "out", 4)
+    save_weights(small_generator, tmp_path / "weights")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400), np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"photo{suffix}")
+    words = ["predict", tmp_path / f"photo{suffix}", "--weights", tmp_path / "weights"]
+    process = colorize(*words, "--out", disk)
+    assert "no space left on the disk" in last_line(process)
+    assert list(disk.iterdir()) == []
+
+
+def test_a_disk_that_becomes_read_only_is_one_line(tmp_path, mount):
+    disk = mount(tmp_path / "disk", 2_000_000)
+    process = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
+    wait_for(disk / "run" / "samples" / "pretrain-001.png", process)
+    remount = ["mount", "-o", "remount,ro", str(disk)]
+    while not succeeds(remount):  # a file is being written
+        time.sleep(0.02)
+    assert "Read-only file system" in last_line(process)
+    assert process.returncode == 1
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert load_checkpoint(checkpoint_path(disk / "run"))["epoch"] > 0
+    load_generator(disk / "run" / "generator")
+
+
+def test_a_read_only_folder_is_one_line_at_once(tmp_path, mount):
+    disk = mount(tmp_path / "disk", 100)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    process = train(tmp_path, disk / "run")
+    line = last_line(process)
+    assert "Read-only file system" in line
+    assert str(disk / "run") in line
+    assert not (tmp_path / "cache").exists()  # before any work
+
+
+def test_photos_that_vanish_while_training_do_not_matter(tmp_path):
+    """And what is put in their place is not looked at: an epoch is read from the cache."""
+    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
+    wait_for(checkpoint_path(tmp_path / "run"), process)
+    for number, photo in enumerate(sorted((tmp_path / "photos").iterdir())):
+        photo.unlink()
+        if number % 2:
+            photo.write_bytes(b"something else")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert (tmp_path / "run" / "grid.png").exists()
+
+
+def test_a_photo_that_vanishes_while_it_is_decoded_is_left_out(tmp_path):
+    """A thread deletes photos all the while that others are decoded."""
+    paths = write_photos(tmp_path / "photos", 60)
+    stop = threading.Thread(target=lambda: [path.unlink() for path in paths[::2]])
+    stop.start()
+    decoded = decode_once(paths, 32, str(tmp_path / "cache"), progress=False)
+    stop.join()
+    assert set(decoded.unreadable) <= set(range(0, 60, 2))
+    for row in range(1, 60, 2):
+        assert decoded.array[row].any()
+
+
+def test_a_cache_removed_while_training_does_not_matter(tmp_path):
+    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
+    wait_for(checkpoint_path(tmp_path / "run"), process)
+    shutil.rmtree(tmp_path / "cache")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+
+
+def test_a_killed_decoder_leaves_nothing_that_is_used(tmp_path):
+    """What it had decoded so far is swept by the next, which decodes all."""
+    paths = write_photos(tmp_path / "photos", 5)
+    litter = tmp_path / "cache" / ".building-abc"
+    litter.mkdir(parents=True)
+    (litter / "photos.npy").write_bytes(b"half")
+    config = DataConfig(str(tmp_path / "photos"), 32, cache=str(tmp_path / "cache"))
+    photos = load_photos(config, progress=False)
+    assert len(photos.train) + len(photos.val) == len(paths)
+    assert not litter.exists()
+
+
+def test_two_runs_share_a_cache(tmp_path):
+    """Both start at once on the same photos; one decodes, the other waits."""
+    write_photos(tmp_path / "photos", 300)
+    job = (
+        "import sys; from pathlib import Path; from colorize.cache import decode_once\n"
+        "paths = sorted(Path(sys.argv[1]).iterdir())\n"
+        "print(decode_once(paths, 256, sys.argv[2]).array.sum())"
+    )
+    command = [sys.executable, "-c", job, str(tmp_path / "photos"), str(tmp_path / "cache")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].splitlines() for process in both]
+    assert said[0][-1] == said[1][-1]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_every_row_of_the_table_has_its_test():
+    rows = [line for line in TABLE.read_text().splitlines() if re.match(r"\|.*`test_", line)]
+    assert len(rows) > 20
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for row in rows:
+        for name in re.findall(r"`(test_\w+)`", row):
+            assert f"def {name}(" in tests, name
