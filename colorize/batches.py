@@ -6,12 +6,20 @@ from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from colorize.config import TrainConfig
 from colorize.data import Photos, PhotoSet, to_network
+from colorize.device import process_state
 from colorize.errors import ColorizeError
+
+
+def agree(value: str, what: str) -> None:
+    """Raises ColorizeError if the processes that train together differ in something."""
+    if process_state().num_processes > 1 and len(set(gather_object([value]))) > 1:
+        raise ColorizeError(f"the processes that train together do not all have the same {what}")
 
 
 class Batches:
@@ -23,6 +31,7 @@ class Batches:
 
     def __init__(self, accelerator: Accelerator, photos: Photos, config: TrainConfig) -> None:
         self.accelerator, self.photos, self.config = accelerator, photos, config
+        agree(photos.fingerprint()["names"], "photos, or not all can read them")
         if min(config.batch_size, len(photos.train) * config.repeats) == 1 and photos.size == 32:
             raise ColorizeError("batch norm needs a batch of 2 or more, or photos larger than 32")
 

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import numpy as np
 import torch
 
 from colorize.errors import ColorizeError
-from colorize.lock import locked
+from colorize.files import HOST
+from colorize.lock import locked, sweep
 from colorize.metrics import colorfulness
 from colorize.photo import fit_square, open_rgb
 from colorize.progress import bar
@@ -59,14 +61,14 @@ def decode_once(
         if (found := _read_entry(entry, len(paths), size)) is not None:
             return found  # that process has decoded these
         shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
-        for litter in entry.parent.glob(f"{_BUILDING}*") if alone else ():  # of a killed process
-            shutil.rmtree(litter, ignore_errors=True)
+        if alone:
+            sweep(entry.parent, _BUILDING)
         _build_entry(entry, paths, size, progress)
     return _read_entry(entry, len(paths), size)
 
 
 def _build_entry(entry: Path, paths: Sequence[Path], size: int, progress: bool) -> None:
-    building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=entry.parent))
+    building = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{HOST}", dir=entry.parent))
     try:
         _write_entry(building, paths, size, progress)
         building.rename(entry)
@@ -110,13 +112,14 @@ def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool)
     # Pillow lets go of the interpreter lock while it decodes and resizes, so threads are enough.
     with open(folder / _PHOTOS, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         np.lib.format.write_array_header_1_0(file, header)
-        decoded = pool.map(lambda path: _decode(path, size), paths)
-        shown = bar(decoded, "decoding photos", len(paths), unit="photo", show=progress)
-        for row, (pixels, color, reason) in enumerate(shown):
-            file.write(pixels.data)
-            colors.append(color)
-            if reason:
-                unreadable[row] = reason
+        # Closed, it decodes no more: on a full disk the rest would be for nothing.
+        with closing(pool.map(lambda path: _decode(path, size), paths)) as decoded:
+            shown = bar(decoded, "decoding photos", len(paths), unit="photo", show=progress)
+            for row, (pixels, color, reason) in enumerate(shown):
+                file.write(pixels.data)
+                colors.append(color)
+                if reason:
+                    unreadable[row] = reason
         file.flush()
         os.fsync(file.fileno())
     (folder / _INDEX).write_text(json.dumps({"colorfulness": colors, "unreadable": unreadable}))

@@ -128,6 +128,8 @@ def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
     for file in found:
         try:
             state = _read_checkpoint(file)
+        except (OSError, MemoryError):  # a disk or a machine in trouble is no damage
+            raise
         except Exception as error:  # zip, pickle and torch errors alike
             damage = error
             continue

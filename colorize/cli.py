@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import argparse
 import errno
 import importlib.metadata
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +24,7 @@ from colorize.arguments import (
 )
 from colorize.config import RunConfig
 from colorize.errors import ColorizeError, printable
+from colorize.signals import stop_in_order
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What Pillow has to say about odd metadata of a file that it reads all the same.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = build_parser().parse_args(argv)
-    _stop_in_order()
+    stop_in_order()
     try:
         return args.run(args) or 0
     except ColorizeError as error:
@@ -45,12 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             reason = error.strerror or str(error)
         _complain(f"{error.filename}: {reason}" if error.filename else reason)
-    except KeyboardInterrupt as stop:
-        hint = (
-            "; train --resume goes on from the last checkpoint" if args.command == "train" else ""
-        )
-        _complain(f"stopped{hint}")
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except KeyboardInterrupt:
+        _complain(f"stopped{_how_to_go_on(args)}")
+        return 130
     except (RuntimeError, MemoryError) as error:
         # torch.OutOfMemoryError by its name: importing torch for it would take seconds.
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
@@ -59,24 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _stop_in_order() -> None:
-    """A request to end and a closed terminal are as Ctrl-C: what is half written is removed."""
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):  # Windows has one of them
-            number = getattr(signal, name, None)
-            if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-                signal.signal(number, signal.default_int_handler)
-        sys.unraisablehook = _ask_again
+def _how_to_go_on(args: argparse.Namespace) -> str:
+    if args.command != "train":
+        return ""
+    from colorize.checkpoint import has_checkpoint
 
-
-def _ask_again(lost: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised while an object is destroyed, also a request to stop."""
-    if issubclass(lost.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.1, _thread.interrupt_main, [signal.SIGTERM])
-        again.daemon = True
-        again.start()
-    else:
-        sys.__unraisablehook__(lost)
+    if not has_checkpoint(args.out):
+        return "; there is no checkpoint yet, the same command starts again"
+    return "; train --resume goes on from the last checkpoint"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from colorize.health import NotANumber
@@ -36,22 +37,22 @@ class Progress:
 
     steps: int = 0
     photos: int = 0
-    skipped: int = 0  # steps without an effect, as fp16 gave no usable gradients
+    before: int = 0  # steps that the optimizers had taken when the epoch began
+    skipped: int = 0  # steps that they did not take, as fp16 gave no usable gradients
     seconds: float = 0.0
     totals: Losses = field(default_factory=dict)  # sums of the losses
     good: Tensor | int = 0  # steps after which all of them were numbers
 
-    def add(self, losses: Losses, photos: int, skipped: bool) -> None:
+    def add(self, losses: Losses, photos: int) -> None:
         """Count a step, without waiting for the device."""
         self.totals = {name: self.totals.get(name, 0.0) + loss for name, loss in losses.items()}
         self.good = self.good + torch.stack(list(self.totals.values())).isfinite().all()
         self.steps += 1
         self.photos += photos
-        self.skipped += skipped
 
     def row(self, accelerator: Accelerator) -> dict[str, float]:
         """Mean losses over the photos of all processes, seconds and speed."""
-        losses = torch.stack(list(self.totals.values())) / self.steps
+        losses = torch.stack(list(self.totals.values())).to(accelerator.device) / self.steps
         losses = accelerator.reduce(losses, "mean").tolist()
         row = {name: round(loss, 6) for name, loss in zip(self.totals, losses, strict=True)}
         row["seconds"] = round(self.seconds, 2)
@@ -112,14 +113,15 @@ def run_epoch(
     """
     name = f"{stage.name} {epoch + 1}/{stage.epochs}"
     done = done or Progress()
+    if not done.steps:
+        done.before = _steps_taken(stage) or 0
     started = time.perf_counter() - done.seconds
     with bar(batches, name, steps, unit="batch", show=show, initial=done.steps) as shown:
         for L, ab in shown:
             losses = stage.step(L, ab)
             for schedule in stage.schedules:
                 schedule.step()
-            skipped = any(getattr(p, "step_was_skipped", False) for p in stage.parts.values())
-            done.add(losses, len(L), skipped)
+            done.add(losses, len(L))
             done.seconds = time.perf_counter() - started
             if done.steps % _LOOK == 0:
                 done.check(name)
@@ -128,5 +130,17 @@ def run_epoch(
                 shown.set_postfix(values | {"photos/s": speed}, refresh=False)
             after_step(done)
     done.check(name)  # and so waits for the device
+    if (taken := _steps_taken(stage)) is not None:
+        done.skipped = done.steps - (taken - done.before)
     done.seconds = time.perf_counter() - started
     return done
+
+
+def _steps_taken(stage: Stage) -> int | None:
+    """By the optimizer that has taken the fewest; None if they do not count.
+
+    A fused one passes over bad gradients itself, which nobody else is told.
+    """
+    optimizers = [part for part in stage.parts.values() if isinstance(part, Optimizer)]
+    states = [next(iter(optimizer.state.values()), {}) for optimizer in optimizers]
+    return min((int(state["step"]) for state in states if "step" in state), default=None)

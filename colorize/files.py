@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".unfinished-"  # how the names of temporary folders begin
+HOST = f"{socket.gethostname()}-"  # and go on
 
 
 @contextmanager
@@ -60,7 +62,8 @@ def put(temporary: Path, path: Path, before: Path | None = None) -> None:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    # Windows syncs only what may be written, and no folders.
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
@@ -70,7 +73,7 @@ def _sync(path: Path) -> None:
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
     """A temporary folder on the same disk as `path`, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=path.parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{HOST}", dir=path.parent))
     try:
         yield folder
     finally:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from colorize.errors import ColorizeError
-from colorize.files import UNFINISHED
+from colorize.files import HOST, UNFINISHED
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+_DAY = 24 * 3600  # seconds
 _held: set[Path] = set()  # by this process
 
 
@@ -63,14 +65,32 @@ def only_run(out: Path) -> Iterator[None]:
     """
     out.mkdir(parents=True, exist_ok=True)
     busy = f"{out}: another process is training there; wait for it, or give another folder"
-    try:
-        with locked(out, busy) as alone:
-            for litter in list(out.rglob(f"{UNFINISHED}*")) if alone else ():
-                shutil.rmtree(litter, ignore_errors=True)
+    with locked(out, busy) as alone:
+        try:
+            if alone:
+                sweep(out, f"**/{UNFINISHED}")
             yield
-    finally:
-        with suppress(OSError):  # it holds something
-            out.rmdir()
+        finally:
+            with suppress(OSError):  # it holds something
+                out.rmdir()
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Remove temporary folders that a killed process left.
+
+    On a network's disk a lock may hold on one machine only, so those of others stay for a day.
+
+    Args:
+        name: how their names begin, or where they may lie and that; this machine's name is next.
+    """
+    start = Path(name).name
+    for litter in list(folder.glob(f"{name}*")):
+        with suppress(OSError):  # gone meanwhile
+            if (
+                litter.name.startswith(f"{start}{HOST}")
+                or time.time() - litter.stat().st_mtime > _DAY
+            ):
+                shutil.rmtree(litter, ignore_errors=True)
 
 
 def _lock(handle: int, busy: str, wait: bool) -> bool:
@@ -79,7 +99,8 @@ def _lock(handle: int, busy: str, wait: bool) -> bool:
     except BlockingIOError as error:
         if not wait:
             raise ColorizeError(busy) from error
-        print(busy)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one speaks
+            print(busy)
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:  # a file system without locks
         return False

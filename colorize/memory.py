@@ -22,7 +22,7 @@ class Accumulation:
     """Adds up a batch's gradients: of all of it at once or, if that does not fit, of parts.
 
     The optimizers then step as often as before, and as far: only batch norm sees fewer photos at
-    a time.
+    a time, and its running statistics also follow a try that failed.
 
     Args:
         may_split: False for one of several processes, which cannot change its mind alone.
@@ -80,4 +80,5 @@ class Accumulation:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    known = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    return known or "MPS backend out of memory" in str(error)  # unknown to older Accelerates

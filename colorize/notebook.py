@@ -24,6 +24,7 @@ from colorize.estimate import STAGES
 from colorize.explain import ambiguous
 from colorize.files import write_json
 from colorize.generator import Generator
+from colorize.lock import only_run
 from colorize.run import (
     DEMO,
     changed_settings,
@@ -75,7 +76,8 @@ def open_run(config: RunConfig, out: Path) -> str:
         raise ColorizeError("nothing to train: PRETRAIN_EPOCHS and GAN_EPOCHS are both 0")
     check_apart(config.data.source, out)
     if not has_checkpoint(out):
-        write_json(out / "config.json", config.to_dict())
+        with only_run(out):
+            write_json(out / "config.json", config.to_dict())
         return f"a new run on {config.data.source} in {out}"
     kept = load_config(out)
     changed = changed_settings(kept, config)
@@ -152,8 +154,8 @@ def train_stage(
             training failed, or several processes cannot be started.
     """
     stopped = ColorizeError(
-        f"stopped: what was learnt is in {out / 'generator'}; this cell, run again, goes on after "
-        "the last finished epoch"
+        f"stopped: what was learnt is in {out / 'generator'}; this cell, run again, goes on from "
+        "the last checkpoint"
     )
     if gpus > 1 and getattr(config, f"{stage}_epochs"):
         job = (stage, config, photos, generator, discriminator, out)

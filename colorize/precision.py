@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from colorize.device import process_state
@@ -19,11 +20,16 @@ def pick_precision(wish: str = "auto", device: torch.device | None = None) -> st
     GPUs with bf16 use it: it has the range of float32, so a GAN's losses cannot overflow. Older
     ones (a T4) use fp16 with loss scaling. A CPU uses bf16 only if it measures faster here.
     """
-    device = device or process_state().device
+    own = process_state().device
+    device = device or own
     if wish == "fp16" and device.type == "cpu":
         raise ColorizeError("fp16 trains on a GPU only; on a CPU take --precision bf16 or fp32")
     if wish != "auto":
         return wish
+    return broadcast_object_list([_suitable(device)])[0]  # the main process decides for all
+
+
+def _suitable(device: torch.device) -> str:
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         return "bf16" if major >= 8 else "fp16"

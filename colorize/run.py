@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from colorize.batches import agree
 from colorize.card import CARD_NAME, bare_card, run_card
 from colorize.checkpoint import has_checkpoint
 from colorize.config import DataConfig, RunConfig, TrainConfig
@@ -93,12 +94,13 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
 def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> Photos:
     """What each of several processes does; only the main one writes."""
     seed = config.train.seed
-    photos = load_photos(config.data, seed, progress=process.is_main_process)
+    photos = load_photos(config.data, seed)  # decoded by one of the processes
     process.print(printable(photos.summary()))
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
         load_encoder_weights(generator, config.train.encoder_weights)
+        agree(str(generator.encoder.pretrained), "ImageNet weights")
     torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
     trainer = Trainer(
         config.train,
@@ -192,7 +194,7 @@ def _check_out(source: str, out: Path) -> None:
         raise ColorizeError(f"{out}: is a file; give a folder for the run")
     # A run that stopped before its first checkpoint left left_out.json, and may start again.
     held = [path for path in out.glob("*") if not path.name.startswith(UNFINISHED)]
-    if held and not (out / "left_out.json").exists():
+    if held and not (has_checkpoint(out) or (out / "left_out.json").exists()):
         raise ColorizeError(f"{out}: holds other files; give a new folder for the run")
     check_apart(source, out)
 

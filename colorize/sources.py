@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from colorize.errors import ColorizeError, first_line
-from colorize.lock import locked
+from colorize.files import HOST
+from colorize.lock import locked, sweep
 from colorize.photo import find_photos
 
+_UNPACKING = ".unpacking-"
 # Colour photos of free licence that come with packages this one needs anyway: package, path.
 _BUILTIN = (
     ("skimage", "data/astronaut.png"),
@@ -81,20 +83,22 @@ def _unpacking_within(folder: Path) -> Iterator[None]:
     That is the disk where the photos go. From another they would be copied there one by one, and
     what a stop left half copied would be taken for the whole from then on.
     """
-    if not hasattr(tarfile, "data_filter"):
+    if not hasattr(tarfile, "data_filter") and not (folder / "coco_sample").exists():
         raise ColorizeError(
             "this Python unpacks archives without a look at where their files go; update it "
             "(3.10.12, 3.11.4, or later), or give a folder of photos"
         )
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"{folder}: another process fetches photos; waiting for it", wait=True):
-        before = tempfile.tempdir, vars(tarfile.TarFile)["extraction_filter"]
-        tempfile.tempdir = str(folder)
-        tarfile.TarFile.extraction_filter = staticmethod(_plain_files)
-        try:
-            yield
-        finally:
-            tempfile.tempdir, tarfile.TarFile.extraction_filter = before
+        sweep(folder, _UNPACKING)
+        before = tempfile.tempdir, vars(tarfile.TarFile).get("extraction_filter")
+        with tempfile.TemporaryDirectory(prefix=f"{_UNPACKING}{HOST}", dir=folder) as place:
+            tempfile.tempdir = place
+            tarfile.TarFile.extraction_filter = staticmethod(_plain_files)
+            try:
+                yield
+            finally:
+                tempfile.tempdir, tarfile.TarFile.extraction_filter = before
 
 
 def _plain_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

@@ -24,7 +24,7 @@ from colorize.errors import ColorizeError
 from colorize.evaluate import means, measure_each
 from colorize.files import write_csv
 from colorize.generator import Generator
-from colorize.health import NotANumber, check_finite, collapse, likely_cause, notes
+from colorize.health import NotANumber, check_finite, collapse, likely_cause, not_finite, notes
 from colorize.lock import only_run
 from colorize.optimizers import weight_average
 from colorize.precision import pick_precision
@@ -149,7 +149,9 @@ class Trainer:
                     self._save(stage, epoch + 1, done := Progress())
                     self._report(stage, epoch + 1)
             except KeyboardInterrupt:
-                self._save_weights()  # what the unfinished epoch gave; the checkpoint is older
+                # What the unfinished epoch gave; the checkpoint is older.
+                if self.averaged.n_averaged and not any(not_finite(self.averaged.state_dict())):
+                    self._save_weights()
                 raise
             finally:
                 # Undo what Accelerate did to `forward`, also when the user stops the run.

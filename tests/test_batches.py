@@ -1,5 +1,7 @@
 """The batches of an epoch: every photo once, the same ones after a stop and in any process."""
 
+import os
+import socket
 from collections import Counter
 
 import pytest
@@ -8,8 +10,9 @@ from accelerate import Accelerator
 from conftest import square_scenes
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import multiprocessing
 
-from colorize.batches import Batches, Shuffle, crop_flip, random_crops, train_loader
+from colorize.batches import Batches, Shuffle, agree, crop_flip, random_crops, train_loader
 from colorize.config import TrainConfig
 from colorize.errors import ColorizeError
 
@@ -121,6 +124,29 @@ def test_what_a_network_draws_depends_on_the_step_alone(photos):
     assert len(set(drawn)) == 4
     torch.manual_seed(99)
     assert [torch.rand(()).item() for _ in batches.epoch(seed=3, start=2)] == drawn[2:]
+
+
+def compare_notes(process, port, results):
+    here = {"RANK": process, "LOCAL_RANK": process, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in here.items()})
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "1"}
+    agree("the same", "photos")
+    try:
+        agree(f"photos of {process}", "photos")
+    except ColorizeError as error:
+        results.put(str(error))
+
+
+def test_processes_with_other_photos_are_refused():
+    """All of them, so that none waits for the others."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    multiprocessing.spawn(compare_notes, (port, results), nprocs=2)
+    line = "the processes that train together do not all have the same photos"
+    assert [results.get() for _ in range(2)] == [line] * 2
+    agree("alone", "photos")
 
 
 def test_too_few_photos_for_so_many_processes(photos):

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorize import cli
-from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator
 from colorize.errors import first_line, printable
 
 SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1"
@@ -233,26 +231,6 @@ def test_wrong_usage_is_exit_code_2(capsys, args, says):
     assert code == 2
     assert len(lines) == 1
     assert says in lines[0]
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_request_to_end_stops_a_run_in_order(tmp_path, how):
-    write_photos(tmp_path / "photos", 10)
-    words = ["train", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
-    words += [*SETTINGS.split(), "--pretrain-epochs", "1000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "colorize", *words], stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "run" / "samples" / "pretrain-002.png").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(how)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.endswith("colorize: stopped; train --resume goes on from the last checkpoint\n")
-    assert not list((tmp_path / "run").rglob(".*"))
-    assert load_checkpoint(checkpoint_path(tmp_path / "run"))["epoch"] >= 1
-    load_generator(tmp_path / "run" / "generator")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(run, tmp_path, capsys):

@@ -74,10 +74,12 @@ def test_no_number_names_the_epoch_the_step_and_the_loss(bad):
 
 
 def test_steps_that_fp16_skipped_are_counted():
-    """The real scaler and Accelerate's real optimizer, on gradients that are once infinite."""
+    """The real scaler, Accelerate's real optimizer and a fused Adam as in training."""
     network = torch.nn.Linear(1, 1)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    optimizer = AcceleratedOptimizer(torch.optim.SGD(network.parameters(), 0.1), scaler=scaler)
+    optimizer = AcceleratedOptimizer(
+        torch.optim.Adam(network.parameters(), 0.1, fused=True), scaler=scaler
+    )
 
     def step(L, ab):
         optimizer.zero_grad()
@@ -91,6 +93,7 @@ def test_steps_that_fp16_skipped_are_counted():
     stage = Stage("pretrain", 1, step, [], {"g_optimizer": optimizer})
     done = run_epoch(stage, 0, batches(4), 4, show=False)
     assert done.skipped == 1
+    assert run_epoch(stage, 1, batches(1), 1, show=False).skipped == 0
     assert done.row(Accelerator(cpu=True))["skipped_steps"] == 1
     assert network.weight.isfinite().all()
 

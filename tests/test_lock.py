@@ -1,6 +1,7 @@
 """Locks hold between processes, go with them, and leave nothing behind."""
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import pytest
 
 from colorize import lock
 from colorize.errors import ColorizeError
-from colorize.files import write_whole
+from colorize.files import HOST, write_whole
 from colorize.lock import locked, only_run
 
 HOLD = """
@@ -40,6 +41,9 @@ def test_a_second_process_is_told(holder, tmp_path):
         pytest.raises(ColorizeError, match="another process is training"),
         only_run(tmp_path / "run"),
     ):
+        pass
+    assert (tmp_path / "run").is_dir()
+    with pytest.raises(ColorizeError), only_run(tmp_path / "run"):  # and once more
         pass
 
 
@@ -72,12 +76,15 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
     run = tmp_path / "run"
     with write_whole(run / "samples" / "a.png") as temporary:
         temporary.write_text("a")
+    names = (f".unfinished-{HOST}abc", ".unfinished-elsewhere-new", ".unfinished-elsewhere-old")
     for folder in (run, run / "samples"):
-        (folder / ".unfinished-abc").mkdir()
-        (folder / ".unfinished-abc" / "half.pt").touch()
+        for name in names:
+            (folder / name).mkdir()
+            (folder / name / "half.pt").touch()
+        os.utime(folder / names[2], (1, 1))  # of 1970
     with only_run(run):
-        left = sorted(path.relative_to(run).as_posix() for path in run.rglob("*"))
-        assert left == ["samples", "samples/a.png"]
+        left = {path.name for path in run.rglob("*")} - {"half.pt"}
+        assert left == {"samples", "a.png", ".unfinished-elsewhere-new"}
 
 
 def test_an_empty_folder_does_not_stay(tmp_path):

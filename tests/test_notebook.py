@@ -161,7 +161,7 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
         "training failed: ColorizeError: batch norm needs a batch of 2 or more, or photos larger "
         "than 32",
         "GPUS = 3, but this machine has 2",
-        f"{out}: was trained by 2 processes (GPUS); go on with as many",
+        f"{out}: go on with 2 processes (GPUS), as it began",
         "this kernel has used a GPU itself, so no other process can take it over: restart the "
         "kernel and run the cells again; the run goes on",
     ]
