@@ -161,6 +161,17 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from torch import distributed
+
+    try:
+        _start_or_go_on(args)
+    finally:
+        # gloo's threads would look for Python after it has gone; one in eight processes aborted.
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _start_or_go_on(args: argparse.Namespace) -> None:
     from colorize.run import changed_settings, load_config, run_training
 
     if not args.resume:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from conftest import square_scenes
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import multiprocessing
+from torch import distributed, multiprocessing
 
 from colorize.batches import Batches, Shuffle, agree, crop_flip, random_crops, train_loader
 from colorize.config import TrainConfig
@@ -135,6 +135,7 @@ def compare_notes(process, port, results):
         agree(f"photos of {process}", "photos")
     except ColorizeError as error:
         results.put(str(error))
+    distributed.destroy_process_group()
 
 
 def test_processes_with_other_photos_are_refused():

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_photos
+from torch import distributed
 
+from colorize import cli, run
 from colorize.checkpoint import load_checkpoint
 from colorize.discriminator import PatchGAN
+from colorize.errors import ColorizeError
 from colorize.generator import Generator
 
 OPTIONS = (
@@ -116,3 +119,19 @@ def test_a_process_that_dies_ends_the_others(runs):
     finally:
         process.kill()
     assert load_checkpoint(checkpoint)["stage"] == "pretrain"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_takes_leave_of_the_other_processes(tmp_path, monkeypatch, fails):
+    """A process that exits without may abort, and its launcher calls the whole run failed."""
+
+    def join(config, out):
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+        )
+        if fails:
+            raise ColorizeError("as it happens")
+
+    monkeypatch.setattr(run, "run_training", join)
+    assert cli.main(["train", "--data", "builtin", "--out", str(tmp_path / "run")]) == fails
+    assert not distributed.is_initialized()
