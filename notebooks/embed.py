@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import base64
+import bz2
 import io
 import json
 import re
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ PROJECT = HERE.parent
 TAG = "setup"
 SETUP = """\
 # @title Set-up: run me. Nothing needs to be installed by hand. {{ display-mode: "form" }}
-import base64, importlib.util, io, pathlib, subprocess, sys, tempfile, warnings  # noqa
-import zipfile, zlib  # noqa
+import base64, bz2, importlib.util, io, pathlib, subprocess, sys, tempfile  # noqa
+import warnings, zipfile  # noqa
 
 CARRIED = "{carried}"  # noqa: E501
 NEEDED = "accelerate fastai huggingface_hub matplotlib numpy PIL=pillow safetensors"
@@ -42,7 +42,7 @@ else:
         for name in [name for name in sys.modules if name.partition(".")[0] == "colorize"]:
             del sys.modules[name]  # another package of that name
         sys.path.insert(0, tempfile.mkdtemp(prefix="colorize-"))  # the copy above
-        carried = io.BytesIO(zlib.decompress(base64.b85decode(CARRIED)))
+        carried = io.BytesIO(bz2.decompress(base64.b85decode(CARRIED)))
         zipfile.ZipFile(carried).extractall(sys.path[0])
 pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name, package
 if missing := [package for module, package in pairs if not importlib.util.find_spec(module)]:
@@ -60,27 +60,27 @@ def files_of(package: Path) -> dict[str, bytes]:
 
 
 def pack(files: dict[str, bytes]) -> str:
-    """Files as a zip, compressed as a whole, which is a fifth smaller, in base 85."""
+    """Files as a zip, compressed as a whole, which is a third smaller, in base 85."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name), files[name])  # of 1980, whatever the disk says
-    return base64.b85encode(zlib.compress(file.getvalue(), 9)).decode()
+    return base64.b85encode(bz2.compress(file.getvalue())).decode()
 
 
 def unpack(text: str) -> dict[str, bytes]:
     """The reverse of `pack`; empty if it is none."""
     try:
-        with zipfile.ZipFile(io.BytesIO(zlib.decompress(base64.b85decode(text)))) as archive:
+        with zipfile.ZipFile(io.BytesIO(bz2.decompress(base64.b85decode(text)))) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
-    except (ValueError, zlib.error, zipfile.BadZipFile):
+    except (ValueError, OSError, zipfile.BadZipFile):
         return {}
 
 
 def setup_cell(old: str, files: dict[str, bytes]) -> str:
     """The set-up cell's code. What the old one carries is kept if it is the same package.
 
-    Another zlib packs the same files into other bytes, which are no reason to write anew.
+    Another bz2 may pack the same files into other bytes, which are no reason to write anew.
     """
     match = re.search(r'CARRIED = "([^"]*)"', old)
     same = match and unpack(match[1]) == files
