@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Adam, AdamW
 
-from colorize.config import DataConfig, TrainConfig
+from colorize.config import PRECISIONS, DataConfig, TrainConfig
 from colorize.data import load_photo_set, load_photos
 from colorize.discriminator import PatchGAN
 from colorize.evaluate import measure
@@ -188,7 +188,7 @@ def run(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     photos = load_photos(data, 0, progress=False)
     held_out, _ = load_photo_set(args.val, args.size)
     epochs = {"pretrain_epochs": 0, "gan_epochs": 0, f"{args.stage}_epochs": args.epochs}
-    config = TrainConfig(encoder_weights="none", seed=seed, **epochs)
+    config = TrainConfig(encoder_weights="none", precision=args.precision, seed=seed, **epochs)
     torch.manual_seed(seed)
     if args.weights:
         generator = Generator.from_pretrained(args.weights)
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--weights", help="to start from; needed for the GAN stage")
     parser.add_argument("--results", type=Path, default=Path("runs/recipe.jsonl"))
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="also save the weights here")
     args = parser.parse_args()
     if args.stage == "gan" and not args.weights:

@@ -25,11 +25,13 @@ _PORTS = range(7860, 7960)
 _LAST_PHOTO = 60  # seconds that a photo in work has to be finished when the page stops
 
 
-def serve(weights: str | Path, host: str = "127.0.0.1", port: int | None = None) -> None:
+def serve(
+    weights: str | Path | None = None, host: str = "127.0.0.1", port: int | None = None
+) -> None:
     """Show the page until Ctrl-C; what is uploaded lives in a temporary folder and goes with it.
 
     Args:
-        weights: a weights folder, or a hub name.
+        weights: a weights folder, or a hub name; None takes those of the checkout.
         host: the address to listen on; "0.0.0.0" lets every machine of the network in.
         port: None takes the first free one from 7860 on.
 

@@ -17,6 +17,14 @@ from colorize.config import (
 )
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The option that names a trained network."""
+    parser.add_argument(
+        "--weights",
+        help="weights folder, or its name on the hub (default: landscapes', in a checkout)",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options of `train`. What is not given stays out of the namespace; see `settings`."""
 
@@ -28,7 +36,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             dest=f"{config.__name__}.{field}",
             default=argparse.SUPPRESS,
             help=text if default is None else f"{text} (default: {default})",
-            **({} if "choices" in options else {"metavar": "N"}) | options,
+            **({} if options.keys() & {"choices", "action"} else {"metavar": "N"}) | options,
         )
 
     data, train = DataConfig, TrainConfig
@@ -90,6 +98,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "checkpoint_minutes",
         type=_rate,
         help="save this often, not only after each epoch",
+    )
+    add(
+        "--keep-epochs",
+        train,
+        "keep_epochs",
+        action=argparse.BooleanOptionalAction,
+        help="keep the weights of each epoch in RUN/epochs",
     )
     add("--precision", train, "precision", choices=PRECISIONS, help="number format")
     add(

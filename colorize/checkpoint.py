@@ -19,6 +19,8 @@ from colorize.errors import ColorizeError, first_line
 from colorize.files import folder_beside, put
 from colorize.generator import Generator
 
+ASSETS = Path(__file__).parent.parent / "assets"  # of a checkout; an installed package has none
+
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _WEIGHTS = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
@@ -41,12 +43,26 @@ def save_weights(generator: Generator, folder: Path) -> None:
                 put(file, folder / file.name)
 
 
-def load_generator(weights: str | Path) -> Generator:
-    """Load a generator from a weights folder or by its hub name, ready to predict.
+def shipped_weights() -> Path | None:
+    """The weights for landscapes that come with a checkout of this project, if this is one."""
+    folder = ASSETS / "weights" / "landscapes"
+    return folder if folder.is_dir() else None
+
+
+def load_generator(weights: str | Path | None = None) -> Generator:
+    """Load a generator, ready to predict, from a weights folder or by its hub name.
+
+    Args:
+        weights: None takes those that come with a checkout of this project.
 
     Raises:
         ColorizeError: neither a weights folder nor within reach, or the weights do not fit.
     """
+    if weights is None and (weights := shipped_weights()) is None:
+        raise ColorizeError(
+            "no weights are named, and only a checkout of the project brings some; give "
+            "--weights a run's generator/ or a name on the hub"
+        )
     _check_place(weights)
     try:
         return Generator.from_pretrained(str(weights))

@@ -14,6 +14,7 @@ from typing import NoReturn
 # Nothing here imports torch before a command runs: --help answers at once.
 from colorize.arguments import (
     add_settings,
+    add_weights,
     onnx_file,
     picture_file,
     port,
@@ -91,8 +92,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="colour photos, or all photos in folders")
     predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTO|FOLDER")
-    predict.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
-    predict.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    add_weights(predict)
+    predict.add_argument(
+        "--out", type=Path, default=Path("coloured"), metavar="FOLDER", help="default: coloured"
+    )
     predict.add_argument(
         "--size", type=size, help="shorter side at which the network looks, pixels"
     )
@@ -114,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     app = commands.add_parser("app", help="a web page that colours photos")
-    app.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
+    add_weights(app)
     app.add_argument(
         "--host",
         default="127.0.0.1",
@@ -124,13 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
     app.set_defaults(run=_app)
 
     export = commands.add_parser("export", help="write weights as ONNX, for other programs")
-    export.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
+    add_weights(export)
     export.add_argument("--out", type=onnx_file, required=True, metavar="FILE.onnx")
     export.set_defaults(run=_export)
 
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
     evaluate.add_argument("--data", required=True, metavar="FOLDER|coco|builtin")
-    evaluate.add_argument("--weights", required=True, help="weights folder, or its name on the hub")
+    add_weights(evaluate)
     evaluate.add_argument("--size", type=size, default=256, help="side in pixels (default: 256)")
     evaluate.add_argument(
         "--json", type=text_file, metavar="FILE", help="also write the measures here"

@@ -48,6 +48,7 @@ class TrainConfig:
     encoder_weights: str = "imagenet"  # one of ENCODER_WEIGHTS
     precision: str = "auto"  # one of PRECISIONS
     checkpoint_minutes: float = 10.0  # long epochs are saved in between, so that a stop costs less
+    keep_epochs: bool = False  # also keep the weights of each epoch, to see or choose between them
     seed: int = 0
 
 

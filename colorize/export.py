@@ -16,14 +16,14 @@ from colorize.generator import MIN_SIDE
 _NEEDED = ("onnx", "onnxscript")
 
 
-def export_onnx(weights: str | Path, out: Path) -> None:
+def export_onnx(weights: str | Path | None, out: Path) -> None:
     """Write a generator as ONNX: input "L" (B, 1, H, W), output "ab" (B, 2, H, W), any B, H and W.
 
     The file's metadata say how to scale: the input is L / L_scale - 1, the output ab / ab_scale;
     and `working_size`, the shorter side of the photos that it was trained on.
 
     Args:
-        weights: a weights folder, or a hub name.
+        weights: a weights folder, or a hub name; None takes those of the checkout.
 
     Raises:
         ColorizeError: no such weights, or a package is missing.

@@ -14,7 +14,14 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
-from colorize.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint, load_generator
+from colorize.checkpoint import (
+    checkpoint_path,
+    has_checkpoint,
+    load_checkpoint,
+    load_generator,
+    save_weights,
+    shipped_weights,
+)
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos
 from colorize.device import has_gpu, suit_batch_size
@@ -118,6 +125,26 @@ def quick_run(out: Path) -> Path:
     if not (out / "metrics.json").exists():
         run_training(DEMO, out, resume=has_checkpoint(out))
     return out
+
+
+def use_shipped(out: Path) -> str:
+    """Put the weights that come with a checkout into a run folder, instead of training.
+
+    Returns:
+        A line that says so.
+
+    Raises:
+        ColorizeError: this is no checkout, or the folder holds a run that was trained.
+    """
+    if has_checkpoint(out):
+        raise ColorizeError(f"{out}: holds a run; give RUN a new name, or train on")
+    save_weights(load_generator(), out / "generator")
+    return f"no training: {out / 'generator'} holds the weights for landscapes of this project"
+
+
+def weights_or_run(weights: str | Path, out: Path) -> str | Path:
+    """Those given, else those that come with a checkout, else those of a `quick_run` in `out`."""
+    return weights or shipped_weights() or quick_run(out) / "generator"
 
 
 def make_generator(config: RunConfig) -> Generator:

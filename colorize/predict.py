@@ -60,13 +60,17 @@ class Colorizer:
     @classmethod
     def from_pretrained(
         cls,
-        weights: str | Path,
+        weights: str | Path | None = None,
         size: int | None = None,
         device: str | torch.device | None = None,
         strength: float = 1.0,
         flip: bool = False,
     ) -> Colorizer:
-        """Load weights from a folder or by their hub name; raises ColorizeError if it cannot."""
+        """Load weights from a folder or by their hub name; None takes those of the checkout.
+
+        Raises:
+            ColorizeError: it cannot, see `checkpoint.load_generator`.
+        """
         return cls(load_generator(weights), size, device, strength, flip)
 
     def __call__(self, image: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from colorize.checkpoint import shipped_weights
 from colorize.config import DataConfig
 from colorize.data import PhotoSet, load_photo_set, spread, to_network
 from colorize.errors import printable
@@ -20,7 +21,7 @@ from colorize.viz import Figure, grid, save
 
 def evaluate_folder(
     data: str,
-    weights: str,
+    weights: str | None,
     size: int,
     summary: Path | None = None,
     each: Path | None = None,
@@ -32,6 +33,7 @@ def evaluate_folder(
 
     Args:
         data: a folder, "coco" or "builtin".
+        weights: a weights folder, or a hub name; None takes those of the checkout.
         summary: also write the means here, as JSON.
         each: also write the measures of each photo here, as CSV.
         picture: also draw eight of the photos here: grey, coloured, truth.
@@ -54,8 +56,8 @@ def evaluate_folder(
     if each:
         write_csv(each, [{"photo": n, **row} for n, row in zip(photos.names, rows, strict=True)])
     if summary:
-        of = {"data": data, "weights": weights, "size": size, "photos": len(photos)}
-        write_json(summary, of | measures)
+        of = {"data": data, "weights": weights or str(shipped_weights()), "size": size}
+        write_json(summary, of | {"photos": len(photos)} | measures)
     if picture:
         chosen = spread(len(photos), 8)
         captions = [Path(photos.names[row]).name for row in chosen]

@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from colorize.batches import agree
 from colorize.card import CARD_NAME, bare_card, run_card
-from colorize.checkpoint import has_checkpoint
+from colorize.checkpoint import ASSETS, has_checkpoint, shipped_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
@@ -61,7 +61,7 @@ def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
     """
     old, new = kept.to_dict(), wanted.to_dict()
     pairs = [(old, new), *((old[part], new[part]) for part in ("data", "train"))]
-    may_change = ("data", "train", "source", "cache", "checkpoint_minutes")
+    may_change = ("data", "train", "source", "cache", "checkpoint_minutes", "keep_epochs")
     return [
         name
         for before, after in pairs
@@ -165,18 +165,29 @@ def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
 
 
 def run_demo(out: Path) -> None:
-    """Train on the built-in photos and colour one of them at full size."""
+    """Train on the built-in photos and colour one of them at full size.
+
+    In a checkout also colour a landscape, with the weights that come with it.
+    """
     photos = run_training(DEMO, out)
     source = next(path for path in builtin_photos() if path.name in photos.train.names)
-    grey = open_photo(source).convert("L")
-    colored = Colorizer.from_pretrained(out / "generator")(grey)
-    for image, name in ((grey, "grey.png"), (colored, "coloured.png")):
-        save_photo(image, out / name)
     print(f"{out / 'grid.png'}: grey, coloured, truth, and which photos were trained on")
-    print(
-        f"{out / 'coloured.png'}: {source.name}, which was trained on, coloured at its full size "
-        f"of {grey.width}x{grey.height} from {out / 'grey.png'}"
-    )
+    told = f"{source.name}, which was trained on"
+    _color_grey(source, out / "generator", out, "coloured.png", "grey.png", told)
+    if weights := shipped_weights():
+        source = ASSETS / "photos" / "mountains.jpg"
+        told = f"{source.name}, by the weights for landscapes that come with this project"
+        _color_grey(source, weights, out, "landscape.png", "landscape-grey.png", told)
+
+
+def _color_grey(source: Path, weights: Path, out: Path, new: str, old: str, told: str) -> None:
+    """Make a photo grey, colour it, keep both, and tell."""
+    grey = open_photo(source).convert("L")
+    colored = Colorizer.from_pretrained(weights)(grey)
+    for image, name in ((grey, old), (colored, new)):
+        save_photo(image, out / name)
+    size = f"{grey.width}x{grey.height}"
+    print(f"{out / new}: {told}, coloured at its full size of {size} from {out / old}")
 
 
 def _check_new(out: Path, resume: bool) -> None:

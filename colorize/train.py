@@ -46,7 +46,7 @@ class Trainer:
         generator, discriminator: the networks; D is needed for `train_gan` only.
         out: a run folder. Each epoch writes `history.csv`, `checkpoints/` (the last two; long
             epochs more often) and the averaged weights, `generator/`; `pretrained/` keeps those of
-            the first stage. None keeps everything in memory.
+            the first stage, `epochs/` those of each epoch if wished. None keeps all in memory.
         resume: go on from `out`'s checkpoint.
         callbacks: each is called with an `EpochReport` after every epoch.
         progress: show a bar a epoch.
@@ -212,6 +212,8 @@ class Trainer:
         check_finite(parts, f"{stage.name}, after epoch {epoch} and {done.steps} steps")
         if not done.steps:
             self._save_weights()
+            if self.config.keep_epochs:
+                self._save_weights(f"epochs/{stage.name}-{epoch:02}")
         if self.checkpoint and self.accelerator.is_main_process:
             if not done.steps:
                 write_csv(self.out / "history.csv", self.history)

@@ -63,7 +63,8 @@ def stage_weights(run: Path) -> dict[str, Path]:
         with open(run / "history.csv", newline="") as file:
             if any(row["stage"] == "gan" for row in csv.DictReader(file)):
                 weights["L1 + GAN"] = run / "generator"
-    return weights or {"L1": run / "generator"}  # stopped before the first stage was done
+    # Stopped before the first stage was done, or never trained.
+    return weights or {"coloured": run / "generator"}
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from colorize import checkpoint
 from colorize.data import Photos, PhotoSet
 from colorize.generator import Generator
 from colorize.predict import Colorizer
@@ -81,6 +82,15 @@ def photos() -> Photos:
 def small_generator() -> Generator:
     """The real encoder under a narrow decoder."""
     return Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
+
+
+@pytest.fixture
+def shipped(small_generator, tmp_path, monkeypatch) -> Path:
+    """Weights that stand for those of the checkout."""
+    monkeypatch.setattr(checkpoint, "ASSETS", tmp_path / "assets")
+    folder = tmp_path / "assets" / "weights" / "landscapes"
+    checkpoint.save_weights(small_generator, folder)
+    return folder
 
 
 @pytest.fixture

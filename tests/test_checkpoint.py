@@ -9,6 +9,7 @@ import torch
 from conftest import SMALL_WIDTHS
 from safetensors.torch import load_file, save_file
 
+from colorize import checkpoint
 from colorize.checkpoint import (
     checkpoint_path,
     has_checkpoint,
@@ -250,3 +251,15 @@ def test_pickled_code_is_not_run(tmp_path):
     with pytest.raises(ColorizeError, match="damaged"):
         load_checkpoint(path)
     assert not (tmp_path / "hacked").exists()
+
+
+def test_without_a_name_the_weights_of_the_checkout_are_taken(shipped, small_generator):
+    loaded = load_generator()
+    for ours, theirs in zip(loaded.parameters(), small_generator.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_outside_a_checkout_weights_must_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "ASSETS", tmp_path)
+    with pytest.raises(ColorizeError, match="only a checkout of the project brings some"):
+        load_generator()

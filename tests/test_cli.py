@@ -220,7 +220,7 @@ def test_bad_input_is_one_line_and_exit_code_1(run, tmp_path, capsys, args, says
         ("predict --weights w --out o", "required: PHOTO|FOLDER"),
         ("predict a.jpg --weights w --out o --strength 11", "'11' is not a number from 0 to 10"),
         ("export --weights w --out model.pt", "'model.pt' is not an .onnx file"),
-        ("evaluate --data d", "required: --weights"),
+        ("evaluate --weights w", "required: --data"),
         ("paint", "invalid choice: 'paint'"),
         ("evaluate --data d --weights w --grid g.foo", "'g.foo' is not a .png"),
         ("evaluate --data d --weights w --json .", "'.' is a folder"),
@@ -351,3 +351,13 @@ def test_the_first_line_of_any_error_is_one_short_line_that_says_something(text)
     assert line.strip()
     assert len(line) <= 124
     assert line.removesuffix(" ...") in text or line == "ValueError"
+
+
+def test_predict_needs_nothing_but_a_photo(shipped, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (photo,) = write_photos(tmp_path / "photos", 1)
+    code, out, errors = colorize(capsys, "predict", photo)
+    assert (code, errors) == (0, [])
+    assert out == "1 coloured in coloured\n"
+    with Image.open(tmp_path / "coloured" / photo.name) as colored:
+        assert colored.mode == "RGB"

@@ -186,8 +186,28 @@ def test_a_stop_is_one_line_and_keeps_what_was_learnt(photos, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(ColorizeError, match=r"stopped.*goes on"):
         fit(CONFIG, photos, out, ["pretrain"], view)
-    assert stage_weights(out) == {"L1": out / "generator"}
+    assert stage_weights(out) == {"coloured": out / "generator"}
     # The stage was not finished, yet the cells below it work.
     _, history = fit(CONFIG, photos, out, ["gan"])
     assert [row["stage"] for row in history] == ["pretrain", "gan"]
     assert stage_weights(out) == {"L1 + GAN": out / "generator"}
+
+
+def test_training_can_be_skipped(shipped, tmp_path, photos):
+    assert "no training" in notebook.use_shipped(tmp_path / "run")
+    assert (tmp_path / "run" / "generator" / "model.safetensors").is_file()
+    assert stage_weights(tmp_path / "run") == {"coloured": tmp_path / "run" / "generator"}
+    notebook.use_shipped(tmp_path / "run")  # the cell may be run again
+    trained = tmp_path / "trained"
+    generator, discriminator = Generator(decoder_widths=SMALL_WIDTHS), PatchGAN(width=8)
+    notebook.train_stage("pretrain", CONFIG.train, photos, generator, discriminator, trained)
+    with pytest.raises(ColorizeError, match="holds a run"):
+        notebook.use_shipped(trained)
+
+
+def test_weights_are_those_given_or_shipped_or_made(shipped, tmp_path, monkeypatch):
+    assert notebook.weights_or_run("mine", tmp_path) == "mine"
+    assert notebook.weights_or_run("", tmp_path) == shipped
+    monkeypatch.setattr(notebook, "shipped_weights", lambda: None)
+    monkeypatch.setattr(notebook, "quick_run", lambda out: out)
+    assert notebook.weights_or_run("", tmp_path) == tmp_path / "generator"

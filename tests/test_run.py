@@ -15,7 +15,7 @@ from colorize.checkpoint import load_generator
 from colorize.config import DataConfig, RunConfig, TrainConfig
 
 
-def test_demo_in_small(tmp_path, monkeypatch, capsys):
+def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
     small = dataclasses.replace(
         run.DEMO,
         data=dataclasses.replace(run.DEMO.data, size=32),
@@ -32,6 +32,9 @@ def test_demo_in_small(tmp_path, monkeypatch, capsys):
         assert colored.size == size
         assert min(size) > 300
     assert (tmp_path / "demo" / "grid.png").exists()
+    assert "by the weights for landscapes" in out
+    with Image.open(tmp_path / "demo" / "landscape.png") as landscape:
+        assert (landscape.mode, landscape.size) == ("RGB", (640, 426))
 
 
 def test_grid_says_which_photos_were_trained_on(tmp_path, monkeypatch, photos, small_generator):

@@ -356,3 +356,17 @@ def test_changed_photos_are_noticed_on_resume(photos, tmp_path):
     photos.train.names[0], photos.val.names[0] = photos.val.names[0], photos.train.names[0]
     with pytest.raises(ColorizeError, match="the split, have changed"):
         make_trainer(photos, tmp_path, resume=True)
+
+
+def test_the_weights_of_each_epoch_are_kept_if_wished(photos, tmp_path):
+    trainer = train(make_trainer(photos, tmp_path, replace(CONFIG, keep_epochs=True)))
+    kept = sorted(path.name for path in (tmp_path / "epochs").iterdir())
+    assert kept == ["gan-01", "gan-02", "pretrain-01", "pretrain-02"]
+    same = {
+        "pretrain-02": load_generator(tmp_path / "pretrained"),
+        "gan-02": trainer.averaged.module,
+    }
+    for name, network in same.items():
+        assert_same_weights(load_generator(tmp_path / "epochs" / name), network)
+    first, second = (load_generator(tmp_path / "epochs" / f"gan-0{i}") for i in (1, 2))
+    assert not torch.equal(first.head.weight, second.head.weight)

@@ -37,7 +37,7 @@ def test_the_view_is_one_and_the_same_for_all_epochs(tmp_path, monkeypatch):
 def test_versions_are_named_by_the_stages_that_were_run(tmp_path, photos, small_generator):
     save_weights(small_generator, tmp_path / "generator")
     write_csv(tmp_path / "history.csv", [{"stage": "pretrain", "epoch": 1}])
-    assert views.stage_weights(tmp_path) == {"L1": tmp_path / "generator"}
+    assert views.stage_weights(tmp_path) == {"coloured": tmp_path / "generator"}
     save_weights(small_generator, tmp_path / "pretrained")
     assert views.stage_weights(tmp_path) == {"L1": tmp_path / "pretrained"}
     write_csv(tmp_path / "history.csv", [{"stage": stage} for stage in ("pretrain", "gan")])

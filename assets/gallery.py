@@ -1,0 +1,121 @@
+"""Draw the pictures of the README's gallery, by the weights for landscapes.
+
+    python assets/gallery.py               # good, ordinary and failed ones; old grey photographs
+    python assets/gallery.py --run RUN     # also from a run with --keep-epochs: growth, L1 and GAN
+
+What the photos are and what their licences say: photos/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from colorize import Colorizer
+from colorize.checkpoint import ASSETS
+from colorize.errors import ColorizeError
+from colorize.files import write_whole
+from colorize.photo import open_photo
+from colorize.predict import in_grey
+from colorize.sources import builtin_photos
+
+PHOTOS = ASSETS / "photos"
+KINDS = {
+    "what it was trained for": ("mountains", "picos", "stream", "china"),
+    "in between": ("sunset", "rocket", "dandelions"),
+    "failures": ("dogs", "fig", "astronaut"),
+}
+SHOWN_GROWING = ("mountains", "stream", "china", "sunset")
+TILE, GAP, LINE = (280, 210), 6, 18  # pixels
+
+
+def photo(name: str) -> Image.Image:
+    """One of `photos/`, or else one that a Python package brings."""
+    own = PHOTOS / f"{name}.jpg"
+    paths = [own] if own.is_file() else [path for path in builtin_photos() if path.stem == name]
+    if not paths:
+        raise ColorizeError(f"no photo {name}; pip install scikit-image scikit-learn matplotlib")
+    return open_photo(paths[0])
+
+
+def old_photos() -> dict[str, Image.Image]:
+    """Photographs that were never in colour."""
+    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    found = {"an expedition, 1897": photo("expedition-1897")}
+    return found | {
+        "cameraman": open_photo(folder / "camera.png"),
+        "the moon": open_photo(folder / "moon.png"),
+    }
+
+
+def sheet(rows: list[tuple[str, list[Image.Image]]], titles: list[str]) -> Image.Image:
+    """Rows of pictures in columns with titles; a row without pictures is a heading."""
+    font = ImageFont.load_default(13)
+    width = len(titles) * (TILE[0] + GAP) - GAP
+    heights = [TILE[1] + LINE + GAP if pictures else LINE + GAP for _, pictures in rows]
+    whole = Image.new("RGB", (width, LINE + GAP + sum(heights)), "white")
+    draw = ImageDraw.Draw(whole)
+    for column, title in enumerate(titles):
+        draw.text((column * (TILE[0] + GAP), 0), title, "black", font)
+    top = LINE + GAP
+    for (text, pictures), height in zip(rows, heights, strict=True):
+        draw.text((0, top), text, "black" if not pictures else "#555555", font)
+        for column, picture in enumerate(pictures):
+            fitted = ImageOps.fit(picture.convert("RGB"), TILE, Image.Resampling.LANCZOS)
+            whole.paste(fitted, (column * (TILE[0] + GAP), top + LINE))
+        top += height
+    return whole
+
+
+def write(picture: Image.Image, name: str) -> None:
+    picture.save(encoded := BytesIO(), "jpeg", quality=88, optimize=True)
+    with write_whole(ASSETS / f"{name}.jpg") as temporary:
+        temporary.write_bytes(encoded.getbuffer())
+    print(ASSETS / f"{name}.jpg", *picture.size)
+
+
+def versions(colorizers: list[Colorizer], name: str) -> tuple[str, list[Image.Image]]:
+    """A row: grey, coloured by each, true."""
+    true = photo(name)
+    return name, [in_grey(true), *(colorizer(true) for colorizer in colorizers), true]
+
+
+def draw_run(run: Path) -> None:
+    """What only the run itself can show: its epochs and stages."""
+    epochs = sorted((run / "epochs").glob("pretrain-*")) + sorted((run / "epochs").glob("gan-*"))
+    if not epochs:
+        raise ColorizeError(f"{run}: no epochs/ in it; train with --keep-epochs")
+    first, last = epochs[0], [path for path in epochs if path.name.startswith("pretrain")][-1]
+    middle = [epochs[1], epochs[len(epochs) // 4], epochs[len(epochs) // 2], last, epochs[-1]]
+    chosen = list(dict.fromkeys([first, *middle]))
+    colorizers = [Colorizer.from_pretrained(path) for path in chosen]
+    rows = [versions(colorizers, name) for name in SHOWN_GROWING]
+    titles = ["grey", *(path.name.replace("-", ", epoch ") for path in chosen), "true"]
+    write(sheet(rows, titles), "growth")
+    colorizers = [Colorizer.from_pretrained(run / name) for name in ("pretrained", "generator")]
+    rows = [versions(colorizers, name) for names in KINDS.values() for name in names]
+    write(sheet(rows, ["grey", "L1 alone", "L1, then GAN", "true"]), "l1-and-gan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, help="run folder of a training with --keep-epochs")
+    parser.add_argument("--weights", help="others than the ones for landscapes")
+    args = parser.parse_args()
+    colorizer = Colorizer.from_pretrained(args.weights)
+    rows = []
+    for kind, names in KINDS.items():
+        rows += [(kind, []), *(versions([colorizer], name) for name in names)]
+    write(sheet(rows, ["grey", "coloured", "true"]), "gallery")
+    rows = [(name, [in_grey(old), colorizer(old)]) for name, old in old_photos().items()]
+    write(sheet(rows, ["grey", "coloured"]), "old-photos")
+    if args.run:
+        draw_run(args.run)
+
+
+if __name__ == "__main__":
+    main()
