@@ -21,7 +21,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     """The option that names a trained network."""
     parser.add_argument(
         "--weights",
-        help="weights folder, or its name on the hub (default: landscapes', in a checkout)",
+        help="weights folder, or its name on the hub (default: assets/weights/landscapes of a "
+        "checkout)",
     )
 
 

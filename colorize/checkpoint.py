@@ -60,7 +60,7 @@ def load_generator(weights: str | Path | None = None) -> Generator:
     """
     if weights is None and (weights := shipped_weights()) is None:
         raise ColorizeError(
-            "no weights are named, and only a checkout of the project brings some; give "
+            f"no weights are named, and none are in {ASSETS / 'weights' / 'landscapes'}; give "
             "--weights a run's generator/ or a name on the hub"
         )
     _check_place(weights)
