@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test coverage lint format notebooks previews bench clean
+.PHONY: setup demo test coverage lint format notebooks previews bench gallery clean
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ previews: notebooks
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+gallery: $(READY)
+	$(BIN)/python assets/gallery.py $(if $(RUN),--run $(RUN))
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

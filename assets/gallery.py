@@ -71,11 +71,11 @@ def sheet(rows: list[tuple[str, list[Image.Image]]], titles: list[str]) -> Image
     return whole
 
 
-def write(picture: Image.Image, name: str) -> None:
+def write(picture: Image.Image, file: Path) -> None:
     picture.save(encoded := BytesIO(), "jpeg", quality=88, optimize=True)
-    with write_whole(ASSETS / f"{name}.jpg") as temporary:
+    with write_whole(file) as temporary:
         temporary.write_bytes(encoded.getbuffer())
-    print(ASSETS / f"{name}.jpg", *picture.size)
+    print(file, *picture.size)
 
 
 def versions(colorizers: list[Colorizer], name: str) -> tuple[str, list[Image.Image]]:
@@ -84,7 +84,7 @@ def versions(colorizers: list[Colorizer], name: str) -> tuple[str, list[Image.Im
     return name, [in_grey(true), *(colorizer(true) for colorizer in colorizers), true]
 
 
-def draw_run(run: Path) -> None:
+def draw_run(run: Path, out: Path) -> None:
     """What only the run itself can show: its epochs and stages."""
     epochs = sorted((run / "epochs").glob("pretrain-*")) + sorted((run / "epochs").glob("gan-*"))
     if not epochs:
@@ -95,26 +95,27 @@ def draw_run(run: Path) -> None:
     colorizers = [Colorizer.from_pretrained(path) for path in chosen]
     rows = [versions(colorizers, name) for name in SHOWN_GROWING]
     titles = ["grey", *(path.name.replace("-", ", epoch ") for path in chosen), "true"]
-    write(sheet(rows, titles), "growth")
+    write(sheet(rows, titles), out / "growth.jpg")
     colorizers = [Colorizer.from_pretrained(run / name) for name in ("pretrained", "generator")]
     rows = [versions(colorizers, name) for names in KINDS.values() for name in names]
-    write(sheet(rows, ["grey", "L1 alone", "L1, then GAN", "true"]), "l1-and-gan")
+    write(sheet(rows, ["grey", "L1 alone", "L1, then GAN", "true"]), out / "l1-and-gan.jpg")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run folder of a training with --keep-epochs")
     parser.add_argument("--weights", help="others than the ones for landscapes")
+    parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the pictures")
     args = parser.parse_args()
     colorizer = Colorizer.from_pretrained(args.weights)
     rows = []
     for kind, names in KINDS.items():
         rows += [(kind, []), *(versions([colorizer], name) for name in names)]
-    write(sheet(rows, ["grey", "coloured", "true"]), "gallery")
+    write(sheet(rows, ["grey", "coloured", "true"]), args.out / "gallery.jpg")
     rows = [(name, [in_grey(old), colorizer(old)]) for name, old in old_photos().items()]
-    write(sheet(rows, ["grey", "coloured"]), "old-photos")
+    write(sheet(rows, ["grey", "coloured"]), args.out / "old-photos.jpg")
     if args.run:
-        draw_run(args.run)
+        draw_run(args.run, args.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""The scripts that make what `assets/` holds, run as they are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_photos
+from PIL import Image
+from safetensors import safe_open
+
+from colorize import cli
+from colorize.checkpoint import load_generator
+from colorize.data import load_photo_set
+from colorize.evaluate import measure
+from colorize.report import table
+
+ASSETS = Path(__file__).parent.parent / "assets"
+SETTINGS = (
+    "--size 64 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 "
+    "--val-fraction 0.2 --keep-epochs"
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assets")
+    write_photos(folder / "photos", 10)
+    out = folder / "run"
+    job = ["train", "--data", str(folder / "photos"), "--out", str(out), *SETTINGS.split()]
+    assert cli.main(job) == 0
+    return out
+
+
+def script(name, *arguments):
+    command = [sys.executable, ASSETS / name, *arguments]
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_path):
+    printed = script("ship.py", run, "--val", run.parent / "photos", "--out", tmp_path / "weights")
+    with safe_open(tmp_path / "weights" / "model.safetensors", "pt") as file:
+        kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    assert kinds == {"F16", "I64"}
+    card = (tmp_path / "weights" / "README.md").read_text()
+    assert "TO BE FILLED" not in card.upper()
+    assert "FOLDER OR HUB NAME" not in card
+    assert str(run.parent) not in card
+    photos, _ = load_photo_set(str(run.parent / "photos"), 64)
+    generator = load_generator(tmp_path / "weights")
+    shown = table({"these weights": measure(generator, photos, full=True)})
+    assert shown in printed
+    assert all(line in card for line in shown.splitlines())
+
+
+def test_the_gallery_is_drawn(run, tmp_path):
+    script("gallery.py", "--weights", run / "generator", "--run", run, "--out", tmp_path)
+    for name in ("gallery", "old-photos", "growth", "l1-and-gan"):
+        with Image.open(tmp_path / f"{name}.jpg") as picture:
+            assert picture.width > 500
+            assert len(picture.convert("RGB").getcolors(2**24)) > 1000
+
+
+def test_every_photo_says_whose_it_is():
+    told = (ASSETS / "photos" / "README.md").read_text()
+    photos = sorted((ASSETS / "photos").glob("*.jpg"))
+    assert len(photos) >= 8
+    for photo in photos:
+        assert f"`{photo.name}`" in told
+        with Image.open(photo) as image:
+            assert max(image.size) <= 640
