@@ -150,6 +150,12 @@ TRIALS: dict[str, dict[str, Change]] = {
         "as it is": settings(),
         "learning rate 3e-4": settings(pretrain_lr=3e-4),
         "learning rate 5e-4": settings(pretrain_lr=5e-4),
+        "learning rate 5e-4, zero-initialised residual branches": both(
+            settings(pretrain_lr=5e-4), residual_branches_start_at_zero
+        ),
+        "learning rate 5e-4, Huber loss": both(
+            settings(pretrain_lr=5e-4), instead("steps.l1_loss", huber)
+        ),
         "learning rate 2e-3": settings(pretrain_lr=2e-3),
         "batch 8": settings(batch_size=8),
         "batch 32": settings(batch_size=32),
