@@ -24,7 +24,6 @@ import torch
 import torch.nn.functional as F
 from machine import commit, describe
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 from torch.optim import Adam, AdamW
 
 from colorize.config import PRECISIONS, DataConfig, TrainConfig
@@ -130,13 +129,6 @@ def random_resized_crops(least: float) -> Change:
     return change
 
 
-def spectral(setup: Setup) -> None:
-    """Spectral norm instead of batch norm in D (Miyato et al. 2018)."""
-    blocks = [b for b in setup.discriminator.blocks if not isinstance(b, nn.BatchNorm2d)]
-    blocks = [spectral_norm(b) if isinstance(b, nn.Conv2d) else b for b in blocks]
-    setup.discriminator.blocks = nn.Sequential(*blocks)
-
-
 def both(*changes: Change) -> Change:
     def change(setup: Setup) -> None:
         for one in changes:
@@ -181,9 +173,9 @@ TRIALS: dict[str, dict[str, Change]] = {
             "stages.gan_optimizer", partial(unequal_adam, discriminator_lr=0.5)
         ),
         "D half as wide": judge(width=32),
-        "spectral norm in D": spectral,
-        "spectral norm in D, hinge": both(spectral, settings(objective="hinge")),
-        "spectral norm in D, lambda 30": both(spectral, settings(lambda_l1=30.0)),
+        "spectral norm in D": judge(norm="spectral"),
+        "spectral norm in D, hinge": both(judge(norm="spectral"), settings(objective="hinge")),
+        "spectral norm in D, lambda 30": both(judge(norm="spectral"), settings(lambda_l1=30.0)),
         "slower average, 0.9995": settings(ema_decay=0.9995),
         "D of 34x34": judge(layers=2),
     },

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from colorize.config import (
+    DISCRIMINATOR_NORMS,
     ENCODER_WEIGHTS,
     ENCODERS,
     OBJECTIVES,
@@ -93,6 +94,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--gan-lr", train, "gan_lr", type=_rate, help="learning rate of both networks after it")
     add("--lambda-l1", train, "lambda_l1", type=_rate, help="weight of L1 beside the GAN loss")
     add("--objective", train, "objective", choices=OBJECTIVES, help="GAN objective")
+    add(
+        "--discriminator-norm",
+        RunConfig,
+        "discriminator_norm",
+        choices=DISCRIMINATOR_NORMS,
+        help="spectral gives calmer, truer colours",
+    )
     add(
         "--checkpoint-minutes",
         train,

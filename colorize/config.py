@@ -10,6 +10,7 @@ from colorize.errors import ColorizeError
 
 ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 ENCODER_WEIGHTS = ("imagenet", "none", "auto")
+DISCRIMINATOR_NORMS = ("batch", "spectral")
 OBJECTIVES = ("bce", "lsgan", "hinge")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -59,6 +60,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     encoder: str = "resnet18"  # one of ENCODERS
+    discriminator_norm: str = "batch"  # one of DISCRIMINATOR_NORMS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

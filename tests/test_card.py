@@ -39,7 +39,7 @@ def test_the_card_says_what_the_run_did(run):
         "my photos: 6 trained on, 2 held out, 0 grey ones",
         "32x32",
         "L1, AdamW, one cycle up to 0.001; epochs: 2",
-        "bce + 100 L1 against a PatchGAN, Adam, 0.0002; epochs: 1",
+        "bce + 100 L1 against a PatchGAN with batch norm, Adam, 0.0002; epochs: 1",
         "resnet18, at the start with random weights",
         "To be filled in by whoever publishes",
         "MIT",

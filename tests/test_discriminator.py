@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from colorize.discriminator import PatchGAN
+from colorize.errors import ColorizeError
 
 
 def test_parameters_and_logits_are_those_of_the_paper():
@@ -44,3 +45,26 @@ def test_it_starts_as_in_the_paper():
     biases = [m.bias for m in (*convolutions, *norms) if m.bias is not None]
     assert len(biases) == 5
     assert not any(bias.any() for bias in biases)
+
+
+def test_spectral_norm_bounds_what_a_layer_can_do():
+    torch.manual_seed(0)
+    discriminator = PatchGAN(norm="spectral")
+    modules = list(discriminator.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in modules)
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 5
+    with torch.no_grad():
+        for convolution in convolutions:
+            convolution.parametrizations.weight.original.mul_(100)
+        for _ in range(20):  # each look comes nearer to the largest singular value
+            discriminator(torch.rand(1, 3, 64, 64))
+        for convolution in convolutions:
+            largest = torch.linalg.matrix_norm(convolution.weight.flatten(1), 2)
+            assert largest.item() == pytest.approx(1.0, abs=0.05)
+    assert discriminator(torch.zeros(2, 3, 256, 256)).shape == (2, 1, 30, 30)
+
+
+def test_another_norm_is_refused():
+    with pytest.raises(ColorizeError, match="'instance' is not one of batch, spectral"):
+        PatchGAN(norm="instance")
