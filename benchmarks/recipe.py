@@ -78,10 +78,10 @@ def instead(name: str, value: Any) -> Change:
 
 
 @torch.no_grad()
-def residual_branches_start_at_zero(setup: Setup) -> None:
+def residual_branches_start_at_one(setup: Setup) -> None:
     for layer in setup.generator.encoder.layers:
         for block in layer:
-            block.bn2.weight.zero_()
+            block.bn2.weight.fill_(1.0)
 
 
 def adamw(generator: Generator, config: TrainConfig, betas: tuple[float, float]) -> AdamW:
@@ -142,9 +142,6 @@ TRIALS: dict[str, dict[str, Change]] = {
         "as it is": settings(),
         "learning rate 3e-4": settings(pretrain_lr=3e-4),
         "learning rate 5e-4": settings(pretrain_lr=5e-4),
-        "learning rate 5e-4, zero-initialised residual branches": both(
-            settings(pretrain_lr=5e-4), residual_branches_start_at_zero
-        ),
         "learning rate 5e-4, Huber loss": both(
             settings(pretrain_lr=5e-4), instead("steps.l1_loss", huber)
         ),
@@ -155,7 +152,7 @@ TRIALS: dict[str, dict[str, Change]] = {
         "Adam's betas 0.9, 0.99": instead(
             "stages.pretrain_optimizer", partial(adamw, betas=(0.9, 0.99))
         ),
-        "zero-initialised residual branches": residual_branches_start_at_zero,
+        "residual branches that do not start at zero": residual_branches_start_at_one,
         "Huber loss": instead("steps.l1_loss", huber),
         "random resized crops, 0.6 to 1": random_resized_crops(0.6),
         "a decoder twice as wide": network(decoder_widths=(512, 256, 128, 64, 32)),
