@@ -160,6 +160,7 @@ TRIALS: dict[str, dict[str, Change]] = {
         "ResNet-34": network(encoder="resnet34"),
     },
     "gan": {
+        "none": settings(gan_epochs=0),  # as lively by stronger colours alone
         "as it is": settings(),
         "least squares": settings(objective="lsgan"),
         "hinge": settings(objective="hinge"),
@@ -225,7 +226,8 @@ def run(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     if args.keep:
         setup.generator.save_pretrained(args.keep / f"{args.stage}-{name}-{seed}")
     lively = as_lively(setup.generator, held_out) if args.stage == "gan" else {}
-    last = {k: v for k, v in trainer.history[-1].items() if k in ("l1", "gan", "d")}
+    ended = trainer.history[-1] if trainer.history else {}
+    last = {k: v for k, v in ended.items() if k in ("l1", "gan", "d")}
     return {
         "stage": args.stage,
         "trial": name,
