@@ -1,6 +1,6 @@
 """Draw the pictures of the README's gallery, by the weights for landscapes.
 
-    python assets/gallery.py               # good, ordinary and failed ones; old grey photographs
+    python assets/gallery.py               # good, ordinary and failed ones; some that come in grey
     python assets/gallery.py --run RUN     # also from a run with --keep-epochs: growth, L1 and GAN
 
 What the photos are and what their licences say: photos/README.md.
@@ -42,13 +42,12 @@ def photo(name: str) -> Image.Image:
     return open_photo(paths[0])
 
 
-def old_photos() -> dict[str, Image.Image]:
-    """Photographs that were never in colour."""
+def grey_photos() -> dict[str, Image.Image]:
+    """Photographs that come in grey: nobody here knows the true colours."""
     folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
-    found = {"an expedition, 1897": photo("expedition-1897")}
-    return found | {
-        "cameraman": open_photo(folder / "camera.png"),
-        "the moon": open_photo(folder / "moon.png"),
+    return {
+        "an expedition, 1897": photo("expedition-1897"),
+        "a cameraman": open_photo(folder / "camera.png"),
     }
 
 
@@ -86,12 +85,16 @@ def versions(colorizers: list[Colorizer], name: str) -> tuple[str, list[Image.Im
 
 def draw_run(run: Path, out: Path) -> None:
     """What only the run itself can show: its epochs and stages."""
-    epochs = sorted((run / "epochs").glob("pretrain-*")) + sorted((run / "epochs").glob("gan-*"))
-    if not epochs:
-        raise ColorizeError(f"{run}: no epochs/ in it; train with --keep-epochs")
-    first, last = epochs[0], [path for path in epochs if path.name.startswith("pretrain")][-1]
-    middle = [epochs[1], epochs[len(epochs) // 4], epochs[len(epochs) // 2], last, epochs[-1]]
-    chosen = list(dict.fromkeys([first, *middle]))
+    stages = [
+        sorted((run / "epochs").glob(f"{stage}-*"), key=lambda path: int(path.name.split("-")[1]))
+        for stage in ("pretrain", "gan")
+    ]
+    if not all(stages):
+        raise ColorizeError(f"{run}: not both stages in its epochs/; train with --keep-epochs")
+    first, gan = stages
+    count = len(first)
+    shown = sorted({0, count // 8, count // 4, count // 2, count - 1})
+    chosen = [*(first[i] for i in shown), gan[-1]]
     colorizers = [Colorizer.from_pretrained(path) for path in chosen]
     rows = [versions(colorizers, name) for name in SHOWN_GROWING]
     titles = ["grey", *(path.name.replace("-", ", epoch ") for path in chosen), "true"]
@@ -101,21 +104,28 @@ def draw_run(run: Path, out: Path) -> None:
     write(sheet(rows, ["grey", "L1 alone", "L1, then GAN", "true"]), out / "l1-and-gan.jpg")
 
 
+def draw(args: argparse.Namespace) -> None:
+    if args.run:
+        draw_run(args.run, args.out)
+    colorizer = Colorizer.from_pretrained(args.weights)
+    rows = []
+    for kind, names in KINDS.items():
+        rows += [(kind, []), *(versions([colorizer], name) for name in names)]
+    write(sheet(rows, ["grey", "coloured", "true"]), args.out / "gallery.jpg")
+    rows = [(name, [in_grey(old), colorizer(old)]) for name, old in grey_photos().items()]
+    write(sheet(rows, ["grey", "coloured"]), args.out / "grey-photos.jpg")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run folder of a training with --keep-epochs")
     parser.add_argument("--weights", help="others than the ones for landscapes")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the pictures")
     args = parser.parse_args()
-    colorizer = Colorizer.from_pretrained(args.weights)
-    rows = []
-    for kind, names in KINDS.items():
-        rows += [(kind, []), *(versions([colorizer], name) for name in names)]
-    write(sheet(rows, ["grey", "coloured", "true"]), args.out / "gallery.jpg")
-    rows = [(name, [in_grey(old), colorizer(old)]) for name, old in old_photos().items()]
-    write(sheet(rows, ["grey", "coloured"]), args.out / "old-photos.jpg")
-    if args.run:
-        draw_run(args.run, args.out)
+    try:
+        draw(args)
+    except ColorizeError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

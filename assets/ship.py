@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from pathlib import Path
 
 from colorize.card import CARD_NAME
 from colorize.checkpoint import ASSETS, load_generator, save_weights
 from colorize.data import load_photo_set
+from colorize.errors import ColorizeError
 from colorize.evaluate import measure
-from colorize.files import write_whole
+from colorize.files import folder_beside
 from colorize.report import table
 
 DATA = "the training part of the Intel natural-scenes set"
 LICENCE = """\
 The code is under the MIT licence. The weights learnt from photos of the Intel natural-scenes set,
-which were collected for research: their licence allows that, but not to redistribute them with a
-product, and whether that binds what was learnt from them is not settled. Take these weights for
-research and for trying things out; for a product, train on photos whose licence you know.
+as kept in the public repository afroozsheikh/Intel-Image-Classifier. Those may be used for
+research, but not be redistributed with a product, and whether that binds what was learnt from them
+is not settled. Take these weights for research and for trying things out; for a product, train on
+photos whose licence you know.
 """
 MEASURES = """\
 On {count:,} photos of that set's test part, never trained on, at {size}x{size}, by these weights as
@@ -43,26 +46,38 @@ def card(text: str, measures: str) -> str:
     return text.replace("\n## Licence", f"\n{measures}\n## Licence")
 
 
+def ship(run: Path, val: str, out: Path) -> str:
+    """Write the folder, whole or not at all; gives the measures."""
+    generator = load_generator(run / "generator")
+    size, told = generator.working_size, generator.card
+    if "## Licence" not in told:
+        raise ColorizeError(f"{run}: its weights have no card of a finished run")
+    photos, unreadable = load_photo_set(val, size)
+    if unreadable:
+        raise ColorizeError(unreadable[0])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with folder_beside(out) as temporary:
+        new = temporary / out.name
+        save_weights(generator.half(), new)
+        shown = table({"these weights": measure(load_generator(new), photos, full=True)})
+        quoted = "".join(f"    {line}\n" for line in shown.splitlines())
+        measures = MEASURES.format(count=len(photos), size=size, table=quoted)
+        (new / CARD_NAME).write_text(card(told, measures), encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        new.rename(out)
+    return shown
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder; its generator/ is taken")
     parser.add_argument("--val", required=True, help="photos to measure on")
     parser.add_argument("--out", type=Path, default=ASSETS / "weights" / "landscapes")
     args = parser.parse_args()
-    generator = load_generator(args.run / "generator")
-    told = generator.card
-    save_weights(generator.half(), args.out)
-    shipped = load_generator(args.out)
-    size = shipped.working_size
-    photos, unreadable = load_photo_set(args.val, size)
-    if unreadable:
-        parser.error(f"cannot be read: {unreadable[0]}")
-    shown = table({"these weights": measure(shipped, photos, full=True)})
-    quoted = "".join(f"    {line}\n" for line in shown.splitlines())
-    measures = MEASURES.format(count=len(photos), size=size, table=quoted)
-    with write_whole(args.out / CARD_NAME) as temporary:
-        temporary.write_text(card(told, measures), encoding="utf-8")
-    print(shown)
+    try:
+        print(ship(args.run, args.val, args.out))
+    except ColorizeError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -195,6 +195,12 @@ def as_lively(
     return {"lively_strength": round(strength, 3), "lively_psnr": result["psnr"]}
 
 
+def conditions(args: argparse.Namespace) -> dict[str, Any]:
+    """What results must have in common to be compared."""
+    names = ("stage", "epochs", "data", "val", "size", "max_photos", "precision", "weights")
+    return {name: getattr(args, name) for name in names}
+
+
 def run(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Train with one change, and measure."""
     data = DataConfig(args.data, args.size, args.max_photos, val_fraction=0.0)
@@ -221,7 +227,7 @@ def run(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - started),
             "cpu_seconds": round(time.process_time() - cpu),
         }
-    setup.generator.eval()
+    setup.generator.cpu().eval()
     measures = measure(setup.generator, held_out, full=True)
     if args.keep:
         setup.generator.save_pretrained(args.keep / f"{args.stage}-{name}-{seed}")
@@ -229,12 +235,11 @@ def run(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     ended = trainer.history[-1] if trainer.history else {}
     last = {k: v for k, v in ended.items() if k in ("l1", "gan", "d")}
     return {
-        "stage": args.stage,
         "trial": name,
         "seed": seed,
-        "epochs": args.epochs,
+        **conditions(args),
         "photos": len(photos.train),
-        "precision": trainer.precision,
+        "computed_in": trainer.precision,
         **spent,
         "train": last,
         **{key: measures[key] for key in COLUMNS if key in measures},
@@ -268,7 +273,7 @@ def main() -> None:
     args.results.parent.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for name in args.names or TRIALS[args.stage]:
-            key = {"stage": args.stage, "trial": name, "seed": seed, "epochs": args.epochs}
+            key = {"trial": name, "seed": seed, **conditions(args)}
             lines = args.results.read_text().splitlines() if args.results.exists() else []
             if any(key.items() <= json.loads(line).items() for line in lines):
                 continue

@@ -96,10 +96,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add("--objective", train, "objective", choices=OBJECTIVES, help="GAN objective")
     add(
         "--discriminator-norm",
-        RunConfig,
+        train,
         "discriminator_norm",
         choices=DISCRIMINATOR_NORMS,
-        help="spectral gives calmer, truer colours",
+        help="spectral norm gives calmer colours than batch norm",
     )
     add(
         "--checkpoint-minutes",
@@ -112,7 +112,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--keep-epochs",
         train,
         "keep_epochs",
-        action=argparse.BooleanOptionalAction,
+        action="store_true",
         help="keep the weights of each epoch in RUN/epochs",
     )
     add("--precision", train, "precision", choices=PRECISIONS, help="number format")

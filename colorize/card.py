@@ -98,7 +98,7 @@ def run_card(
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",
         "GAN": f"{train.objective} + {train.lambda_l1:g} L1 against a PatchGAN with "
-        f"{config.discriminator_norm} norm, Adam, {train.gan_lr:g}; epochs: {train.gan_epochs}"
+        f"{train.discriminator_norm} norm, Adam, {train.gan_lr:g}; epochs: {train.gan_epochs}"
         if of_gan
         else "none",
         "batch": f"{train.batch_size}, each photo {train.repeats} times an epoch",

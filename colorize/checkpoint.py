@@ -60,8 +60,8 @@ def load_generator(weights: str | Path | None = None) -> Generator:
     """
     if weights is None and (weights := shipped_weights()) is None:
         raise ColorizeError(
-            f"no weights are named, and none are in {ASSETS / 'weights' / 'landscapes'}; give "
-            "--weights a run's generator/ or a name on the hub"
+            "no weights are named, and this is no checkout with assets/weights/landscapes; name "
+            "a run's generator/ or weights on the hub"
         )
     _check_place(weights)
     try:

@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTO|FOLDER")
     add_weights(predict)
     predict.add_argument(
-        "--out", type=Path, default=Path("coloured"), metavar="FOLDER", help="default: coloured"
+        "--out", type=Path, metavar="FOLDER", help="where they go (default: coloured)"
     )
     predict.add_argument(
         "--size", type=size, help="shorter side at which the network looks, pixels"
@@ -166,12 +166,11 @@ def _demo(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from torch import distributed
 
-    try:
-        _start_or_go_on(args)
-    finally:
-        # gloo's threads would look for Python after it has gone; one in eight processes aborted.
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    _start_or_go_on(args)
+    # gloo's threads would look for Python after it has gone; one in eight processes aborted. Not
+    # after an error: the others may wait for this process, which would then wait for them.
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _start_or_go_on(args: argparse.Namespace) -> None:
@@ -198,7 +197,12 @@ def _predict(args: argparse.Namespace) -> int:
     colorizer = Colorizer.from_pretrained(
         args.weights, args.size, strength=args.strength, flip=args.flip
     )
-    outcome = colorize_files(colorizer, args.photos, args.out, args.overwrite, args.compare)
+    photos, out = args.photos, args.out
+    if out is None:
+        out = Path("coloured")
+        # A shell's `*` names it too, the second time.
+        photos = [path for path in photos if path.resolve() != out.resolve()]
+    outcome = colorize_files(colorizer, photos, out, args.overwrite, args.compare)
     for line in outcome.notes + outcome.failed:
         _complain(line)
     skipped = (
@@ -207,7 +211,7 @@ def _predict(args: argparse.Namespace) -> int:
         else ""
     )
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-    print(f"{outcome.colored} coloured in {printable(str(args.out))}{skipped}{failed}")
+    print(f"{outcome.colored} coloured in {printable(str(out))}{skipped}{failed}")
     return 1 if outcome.failed else 0
 
 

@@ -45,6 +45,7 @@ class TrainConfig:
     gan_betas: tuple[float, float] = (0.5, 0.999)
     lambda_l1: float = 100.0  # weight of L1 beside the GAN loss (pix2pix)
     objective: str = "bce"  # one of OBJECTIVES
+    discriminator_norm: str = "batch"  # one of DISCRIMINATOR_NORMS
     ema_decay: float = 0.998  # a step; the averaged generator is what is kept and shown
     encoder_weights: str = "imagenet"  # one of ENCODER_WEIGHTS
     precision: str = "auto"  # one of PRECISIONS
@@ -60,7 +61,6 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     encoder: str = "resnet18"  # one of ENCODERS
-    discriminator_norm: str = "batch"  # one of DISCRIMINATOR_NORMS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -65,6 +65,6 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _bound(module: nn.Module) -> None:
-    """Divide a convolution's weight by its largest singular value, whatever it learns."""
+    """Divide a convolution's weight by an estimate of its largest singular value, as a matrix."""
     if isinstance(module, nn.Conv2d):
         spectral_norm(module)

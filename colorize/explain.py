@@ -86,7 +86,8 @@ def _from_pretrained(
 ) -> tuple[Generator, nn.Module]:
     """Train a run's pretrained generator against a new discriminator; both come back on the CPU."""
     torch.manual_seed(config.seed)
-    generator, discriminator = load_generator(run / "pretrained"), PatchGAN()
+    generator = load_generator(run / "pretrained")
+    discriminator = PatchGAN(norm=config.discriminator_norm)
     few = replace(photos, train=replace(photos.train, rows=photos.train.rows[:_ENOUGH]))
     changed = replace(config, gan_epochs=epochs, lambda_l1=lambda_l1)
     Trainer(changed, few, generator, discriminator).train_gan()

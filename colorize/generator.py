@@ -68,7 +68,6 @@ class Encoder(nn.Module):
             raise ColorizeError(f"encoder {reprlib.repr(name)} is not one of {', '.join(ENCODERS)}")
         self.name = name
         self.pretrained = False  # whether `load_imagenet` was called
-        # From scratch, residual branches that start at zero learn sooner.
         resnet = torchvision.models.get_model(name, weights=None, zero_init_residual=True)
         self.stem = Stem(resnet.conv1.out_channels)
         self.bn1, self.relu, self.maxpool = resnet.bn1, resnet.relu, resnet.maxpool

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
+from colorize.card import CARD_NAME
 from colorize.checkpoint import (
     checkpoint_path,
     has_checkpoint,
@@ -83,6 +84,8 @@ def open_run(config: RunConfig, out: Path) -> str:
         raise ColorizeError("nothing to train: PRETRAIN_EPOCHS and GAN_EPOCHS are both 0")
     check_apart(config.data.source, out)
     if not has_checkpoint(out):
+        if _holds_shipped(out):
+            raise ColorizeError(f"{out}: holds weights without training; give RUN a new name")
         with only_run(out):
             write_json(out / "config.json", config.to_dict())
         return f"a new run on {config.data.source} in {out}"
@@ -115,8 +118,10 @@ def ambiguous_run(out: Path, gan_epochs: int) -> tuple[RunConfig, Photos]:
     print(open_run(config, out))
     generator = make_generator(config)
     view = live_view(out)
+    discriminator = PatchGAN(norm=config.train.discriminator_norm)
+    job = (config.train, photos, generator, discriminator, out)
     for stage in STAGES:
-        train_stage(stage, config.train, photos, generator, PatchGAN(), out, view)
+        train_stage(stage, *job, view)
     return config, photos
 
 
@@ -127,19 +132,28 @@ def quick_run(out: Path) -> Path:
     return out
 
 
-def use_shipped(out: Path) -> str:
-    """Put the weights that come with a checkout into a run folder, instead of training.
+def use_shipped(config: RunConfig, out: Path) -> str:
+    """Put the weights that come with a checkout into a new run folder, instead of training.
 
     Returns:
         A line that says so.
 
     Raises:
-        ColorizeError: this is no checkout, or the folder holds a run that was trained.
+        ColorizeError: this is no checkout, or the folder holds something else.
     """
-    if has_checkpoint(out):
-        raise ColorizeError(f"{out}: holds a run; give RUN a new name, or train on")
-    save_weights(load_generator(), out / "generator")
+    generator = load_generator()
+    if out.exists() and any(out.iterdir()) and not _holds_shipped(out):
+        raise ColorizeError(f"{out}: is there already; to skip training give RUN a new name")
+    write_json(out / "config.json", config.to_dict())
+    save_weights(generator, out / "generator")
     return f"no training: {out / 'generator'} holds the weights for landscapes of this project"
+
+
+def _holds_shipped(out: Path) -> bool:
+    shipped, card = shipped_weights(), out / "generator" / CARD_NAME
+    if not shipped or not card.is_file():
+        return False
+    return card.read_bytes() == (shipped / CARD_NAME).read_bytes()
 
 
 def weights_or_run(weights: str | Path, out: Path) -> str | Path:

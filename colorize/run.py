@@ -106,7 +106,7 @@ def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> P
         config.train,
         photos,
         generator,
-        PatchGAN(norm=config.discriminator_norm),
+        PatchGAN(norm=config.train.discriminator_norm),
         out=out,
         resume=resume,
         callbacks=[sample_saver(out)],

@@ -89,6 +89,7 @@ def shipped(small_generator, tmp_path, monkeypatch) -> Path:
     """Weights that stand for those of the checkout."""
     monkeypatch.setattr(checkpoint, "ASSETS", tmp_path / "assets")
     folder = tmp_path / "assets" / "weights" / "landscapes"
+    small_generator.card = "# Landscapes"
     checkpoint.save_weights(small_generator, folder)
     return folder
 

@@ -59,7 +59,7 @@ def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_
 
 def test_the_gallery_is_drawn(run, tmp_path):
     script("gallery.py", "--weights", run / "generator", "--run", run, "--out", tmp_path)
-    for name in ("gallery", "old-photos", "growth", "l1-and-gan"):
+    for name in ("gallery", "grey-photos", "growth", "l1-and-gan"):
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
             assert len(picture.convert("RGB").getcolors(2**24)) > 1000

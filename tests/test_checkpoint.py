@@ -261,5 +261,5 @@ def test_without_a_name_the_weights_of_the_checkout_are_taken(shipped, small_gen
 
 def test_outside_a_checkout_weights_must_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "ASSETS", tmp_path)
-    with pytest.raises(ColorizeError, match="no weights are named, and none are in"):
+    with pytest.raises(ColorizeError, match="no weights are named, and this is no checkout"):
         load_generator()

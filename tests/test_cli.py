@@ -359,5 +359,8 @@ def test_predict_needs_nothing_but_a_photo(shipped, tmp_path, capsys, monkeypatc
     code, out, errors = colorize(capsys, "predict", photo)
     assert (code, errors) == (0, [])
     assert out == "1 coloured in coloured\n"
+    code, out, errors = colorize(capsys, "predict", "photos", "coloured")  # as a shell's * says
+    assert (code, errors) == (0, [])
+    assert out.startswith("0 coloured in coloured, 1 skipped")
     with Image.open(tmp_path / "coloured" / photo.name) as colored:
         assert colored.mode == "RGB"

@@ -72,9 +72,12 @@ def test_any_settings_survive_json(config):
 def test_any_settings_survive_the_command_line(config, base, data):
     """Those that are given replace those of `base`, the others stay."""
     wanted, base_values = by_name(config), by_name(base)
-    options = {name: OPTIONS[name] for name in OPTIONS if wanted[name] is not None}
+    # Nothing says None, and a switch can only be set.
+    sayable = {name for name in OPTIONS if not any(wanted[name] is x for x in (None, False))}
+    options = {name: OPTIONS[name] for name in sayable}
     given = data.draw(st.sets(st.sampled_from(sorted(options))))
-    arguments = [f"{options[name]}={wanted[name]}" for name in sorted(given)]
+    values = {name: "" if wanted[name] is True else f"={wanted[name]}" for name in given}
+    arguments = [options[name] + values[name] for name in sorted(given)]
     found = settings(PARSER.parse_args(arguments), base)
     assert by_name(found) == base_values | {name: wanted[name] for name in given}
 

@@ -15,6 +15,7 @@ from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError
 from colorize.generator import Generator
+from colorize.run import evaluate_run
 from colorize.views import stage_weights
 
 CONFIG = RunConfig(
@@ -194,15 +195,20 @@ def test_a_stop_is_one_line_and_keeps_what_was_learnt(photos, tmp_path):
 
 
 def test_training_can_be_skipped(shipped, tmp_path, photos):
-    assert "no training" in notebook.use_shipped(tmp_path / "run")
-    assert (tmp_path / "run" / "generator" / "model.safetensors").is_file()
-    assert stage_weights(tmp_path / "run") == {"coloured": tmp_path / "run" / "generator"}
-    notebook.use_shipped(tmp_path / "run")  # the cell may be run again
+    run = tmp_path / "run"
+    assert "no training" in notebook.use_shipped(CONFIG, run)
+    assert stage_weights(run) == {"coloured": run / "generator"}
+    assert evaluate_run(run, photos)["generator"]["psnr"] > 0
+    notebook.use_shipped(CONFIG, run)  # the cell may be run again
+    with pytest.raises(ColorizeError, match="without training"):
+        notebook.open_run(CONFIG, run)
     trained = tmp_path / "trained"
     generator, discriminator = Generator(decoder_widths=SMALL_WIDTHS), PatchGAN(width=8)
     notebook.train_stage("pretrain", CONFIG.train, photos, generator, discriminator, trained)
-    with pytest.raises(ColorizeError, match="holds a run"):
-        notebook.use_shipped(trained)
+    before = (trained / "generator" / "model.safetensors").read_bytes()
+    with pytest.raises(ColorizeError, match="is there already"):
+        notebook.use_shipped(CONFIG, trained)
+    assert (trained / "generator" / "model.safetensors").read_bytes() == before
 
 
 def test_weights_are_those_given_or_shipped_or_made(shipped, tmp_path, monkeypatch):

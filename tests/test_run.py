@@ -11,7 +11,7 @@ from conftest import write_photos
 from PIL import Image
 
 from colorize import run
-from colorize.checkpoint import load_generator
+from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator
 from colorize.config import DataConfig, RunConfig, TrainConfig
 
 
@@ -112,3 +112,26 @@ def test_table_has_a_row_a_network():
         ["pretrained", "0.5000"],
         ["generator", "0.2500"],
     ]
+
+
+def test_spectral_norm_and_kept_epochs_go_on_after_a_stop(tmp_path):
+    write_photos(tmp_path / "photos", 6)
+    config = RunConfig(
+        DataConfig(str(tmp_path / "photos"), 32, val_fraction=0.2),
+        TrainConfig(
+            batch_size=2,
+            pretrain_epochs=1,
+            gan_epochs=1,
+            encoder_weights="none",
+            discriminator_norm="spectral",
+        ),
+    )
+    out = tmp_path / "run"
+    run.run_training(config, out)
+    names = load_checkpoint(checkpoint_path(out))["parts"]["discriminator"]
+    assert any("parametrizations" in name for name in names)
+    assert not any("running_mean" in name for name in names)
+    assert "with spectral norm" in (out / "generator" / "README.md").read_text()
+    wanted = dataclasses.replace(config, train=dataclasses.replace(config.train, keep_epochs=True))
+    assert run.changed_settings(config, wanted) == []
+    run.run_training(wanted, out, resume=True)
