@@ -230,7 +230,7 @@ def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
 
 
 def test_how_it_works_runs_to_the_end(tmp_path):
-    _, shown = run("how_it_works", tmp_path, GAN_EPOCHS=1)
+    _, shown = run("how_it_works", tmp_path, GAN_EPOCHS=2)
     assert len(shown) == 8  # channels, curves and grid, two versions, histograms, skips, D, lambda
 
 
