@@ -364,3 +364,13 @@ def test_predict_needs_nothing_but_a_photo(shipped, tmp_path, capsys, monkeypatc
     assert out.startswith("0 coloured in coloured, 1 skipped")
     with Image.open(tmp_path / "coloured" / photo.name) as colored:
         assert colored.mode == "RGB"
+
+
+def test_evaluate_names_the_weights_it_took_by_itself(shipped, tmp_path, capsys):
+    write_photos(tmp_path / "photos", 1)
+    file = tmp_path / "measures.json"
+    code, _, errors = colorize(
+        capsys, "evaluate", "--data", tmp_path / "photos", "--size", 32, "--json", file
+    )
+    assert (code, errors) == (0, [])
+    assert json.loads(file.read_text())["weights"] == str(shipped)

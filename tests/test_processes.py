@@ -43,17 +43,22 @@ def runs(tmp_path_factory):
     """The same run by two processes with 2 photos a step each, and by one with 4."""
     folder = tmp_path_factory.mktemp("runs")
     write_photos(folder / "photos", 23)
-    for launcher, out, batch_size in ((LAUNCH, "two", 2), ([sys.executable], "one", 4)):
-        assert start(launcher, folder, out, batch_size).wait(300) == 0, folder / f"{out}.txt"
+    train_twice(folder)
     return folder
 
 
-def untrained():
+def train_twice(folder, suffix="", *more):
+    for launcher, out, batch_size in ((LAUNCH, "two", 2), ([sys.executable], "one", 4)):
+        process = start(launcher, folder, out + suffix, batch_size, *more)
+        assert process.wait(300) == 0, (folder / f"{out}{suffix}.txt").read_text()
+
+
+def untrained(norm):
     """The networks as `run_training` starts them."""
     torch.manual_seed(0)
     generator = Generator()
     torch.manual_seed(1)
-    return {"generator": generator, "discriminator": PatchGAN()}
+    return {"generator": generator, "discriminator": PatchGAN(norm=norm)}
 
 
 def test_two_processes_end_with_the_weights_of_one(runs):
@@ -63,13 +68,23 @@ def test_two_processes_end_with_the_weights_of_one(runs):
     as a step; all together they differ by a small part of the way they went. (With batch norm over
     each process alone, generators end farther from each other than from their start.)
     """
-    one, two = (load_checkpoint(runs / out / "checkpoints" / "last.pt") for out in ("one", "two"))
+    same_weights(runs, "one", "two", "batch")
+
+
+def test_so_they_do_with_spectral_norm(runs):
+    """Its estimate of the largest singular value goes on in each process alone."""
+    train_twice(runs, "-spectral", "--discriminator-norm", "spectral", "--pretrain-epochs", "0")
+    same_weights(runs, "one-spectral", "two-spectral", "spectral")
+
+
+def same_weights(runs, first, second, norm):
+    one, two = (load_checkpoint(runs / out / "checkpoints" / "last.pt") for out in (first, second))
     for ours, theirs in zip(one["history"], two["history"], strict=True):
         names = ours.keys() - {"stage", "seconds", "photos_per_second"}
         assert {name: ours[name] for name in names} == pytest.approx(
             {name: theirs[name] for name in names}, rel=2e-3
         )
-    for name, network in untrained().items():
+    for name, network in untrained(norm).items():
         ours, theirs = one["parts"][name], two["parts"][name]
         moved = apart = 0.0
         for key, start in network.named_parameters():
