@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -30,7 +31,8 @@ KINDS = {
     "failures": ("dogs", "fig", "astronaut"),
 }
 SHOWN_GROWING = ("mountains", "stream", "china", "sunset")
-TILE, GAP, LINE = (280, 210), 6, 18  # pixels
+TILE, WIDTH, GAP, LINE = 240, 1200, 6, 18  # pixels
+Row = tuple[str, list[Image.Image]]  # a caption, and pictures from left to right
 
 
 def photo(name: str) -> Image.Image:
@@ -51,22 +53,36 @@ def grey_photos() -> dict[str, Image.Image]:
     }
 
 
-def sheet(rows: list[tuple[str, list[Image.Image]]], titles: list[str]) -> Image.Image:
-    """Rows of pictures in columns with titles; a row without pictures is a heading."""
+def sheet(groups: dict[str, list[Row]], titles: list[str], across: int = 1) -> Image.Image:
+    """Rows of pictures in columns with titles, `across` rows beside each other.
+
+    Args:
+        groups: heading -> rows, each a caption and its pictures; no heading is drawn for "".
+    """
     font = ImageFont.load_default(13)
-    width = len(titles) * (TILE[0] + GAP) - GAP
-    heights = [TILE[1] + LINE + GAP if pictures else LINE + GAP for _, pictures in rows]
-    whole = Image.new("RGB", (width, LINE + GAP + sum(heights)), "white")
+    columns = len(titles) * across
+    wide = min(TILE, (WIDTH - GAP * (columns - 1)) // columns)
+    tile, step = (wide, wide * 3 // 4), wide + GAP
+    lines = [heading for heading in groups if heading]
+    bands = sum(math.ceil(len(rows) / across) for rows in groups.values())
+    height = (LINE + GAP) * (1 + len(lines)) + (LINE + tile[1] + GAP) * bands
+    whole = Image.new("RGB", (columns * step - GAP, height), "white")
     draw = ImageDraw.Draw(whole)
-    for column, title in enumerate(titles):
-        draw.text((column * (TILE[0] + GAP), 0), title, "black", font)
+    for column in range(columns):
+        draw.text((column * step, 0), titles[column % len(titles)], "black", font)
     top = LINE + GAP
-    for (text, pictures), height in zip(rows, heights, strict=True):
-        draw.text((0, top), text, "black" if not pictures else "#555555", font)
-        for column, picture in enumerate(pictures):
-            fitted = ImageOps.fit(picture.convert("RGB"), TILE, Image.Resampling.LANCZOS)
-            whole.paste(fitted, (column * (TILE[0] + GAP), top + LINE))
-        top += height
+    for heading, rows in groups.items():
+        if heading:
+            draw.text((0, top), heading, "black", font)
+            top += LINE + GAP
+        for i, (caption, pictures) in enumerate(rows):
+            left = i % across * len(titles) * step
+            draw.text((left, top), caption, "#555555", font)
+            for column, picture in enumerate(pictures):
+                fitted = ImageOps.fit(picture.convert("RGB"), tile, Image.Resampling.LANCZOS)
+                whole.paste(fitted, (left + column * step, top + LINE))
+            if i % across == across - 1 or i == len(rows) - 1:
+                top += LINE + tile[1] + GAP
     return whole
 
 
@@ -77,10 +93,14 @@ def write(picture: Image.Image, file: Path) -> None:
     print(file, *picture.size)
 
 
-def versions(colorizers: list[Colorizer], name: str) -> tuple[str, list[Image.Image]]:
+def versions(colorizers: list[Colorizer], name: str) -> Row:
     """A row: grey, coloured by each, true."""
     true = photo(name)
     return name, [in_grey(true), *(colorizer(true) for colorizer in colorizers), true]
+
+
+def by_kind(colorizers: list[Colorizer]) -> dict[str, list[Row]]:
+    return {kind: [versions(colorizers, name) for name in names] for kind, names in KINDS.items()}
 
 
 def draw_run(run: Path, out: Path) -> None:
@@ -98,22 +118,20 @@ def draw_run(run: Path, out: Path) -> None:
     colorizers = [Colorizer.from_pretrained(path) for path in chosen]
     rows = [versions(colorizers, name) for name in SHOWN_GROWING]
     titles = ["grey", *(path.name.replace("-", ", epoch ") for path in chosen), "true"]
-    write(sheet(rows, titles), out / "growth.jpg")
+    write(sheet({"": rows}, titles), out / "growth.jpg")
     colorizers = [Colorizer.from_pretrained(run / name) for name in ("pretrained", "generator")]
-    rows = [versions(colorizers, name) for names in KINDS.values() for name in names]
-    write(sheet(rows, ["grey", "L1 alone", "L1, then GAN", "true"]), out / "l1-and-gan.jpg")
+    titles = ["grey", "L1 alone", "L1, then GAN", "true"]
+    write(sheet(by_kind(colorizers), titles), out / "l1-and-gan.jpg")
 
 
 def draw(args: argparse.Namespace) -> None:
     if args.run:
         draw_run(args.run, args.out)
     colorizer = Colorizer.from_pretrained(args.weights)
-    rows = []
-    for kind, names in KINDS.items():
-        rows += [(kind, []), *(versions([colorizer], name) for name in names)]
-    write(sheet(rows, ["grey", "coloured", "true"]), args.out / "gallery.jpg")
+    titles = ["grey", "coloured", "true"]
+    write(sheet(by_kind([colorizer]), titles, across=2), args.out / "gallery.jpg")
     rows = [(name, [in_grey(old), colorizer(old)]) for name, old in grey_photos().items()]
-    write(sheet(rows, ["grey", "coloured"]), args.out / "grey-photos.jpg")
+    write(sheet({"": rows}, ["grey", "coloured"], across=2), args.out / "grey-photos.jpg")
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def test_both_networks_move_and_no_gradient_is_left_over(small_generator, discri
     again = [gradients(network) for network in (small_generator, discriminator)]
     torch.testing.assert_close(again, first)  # the same again, not twice it
     optimizers = (adam(small_generator), adam(discriminator))
-    for _ in range(2):  # residual branches start at zero: the first step moves only their last scale
+    for _ in range(2):  # the first moves of a residual branch only the scale that makes it zero
         gan_step(small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
     for network, old in zip((small_generator, discriminator), before, strict=True):
         moved = [not torch.equal(p, old[name]) for name, p in network.named_parameters()]
