@@ -11,9 +11,10 @@ from safetensors import safe_open
 
 from colorize import cli
 from colorize.checkpoint import load_generator
-from colorize.data import load_photo_set
+from colorize.data import load_photo_set, load_photos
 from colorize.evaluate import measure
 from colorize.report import table
+from colorize.run import load_config
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SETTINGS = (
@@ -55,6 +56,18 @@ def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_
     shown = table({"these weights": measure(generator, photos, full=True)})
     assert shown in printed
     assert all(line in card for line in shown.splitlines())
+
+
+def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
+    script("ship.py", run, "--val", run.parent / "photos", "--out", tmp_path, "--share", 0.7)
+    config = load_config(run)
+    held_out = load_photos(config.data, config.train.seed).val
+    found = measure(load_generator(tmp_path), held_out)
+    assert found["colorfulness"] == pytest.approx(0.7 * found["true_colorfulness"], rel=0.02)
+    card = (tmp_path / "README.md").read_text()
+    assert "times as strong" in card.split("## Measures")[0]
+    assert "held-out photos, at" not in card  # measures of before that
+    assert card.count("## ") == 4
 
 
 def test_the_gallery_is_drawn(run, tmp_path):
