@@ -103,7 +103,7 @@ def prepare(setting: Setting) -> list[dict[str, Any]]:
             later(decode_once(setting.photos, side, cache, progress=False).array)
 
     def later(array: np.ndarray) -> None:
-        crops = random_crops(setting.batch_size, side - setting.size, seed=0)
+        crops = random_crops(setting.batch_size, side, setting.size, seed=0)
         for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
             to_network(crop_flip(rgb.to(setting.device), setting.size, crops[: len(rgb)]))
 
@@ -131,7 +131,7 @@ def repeat(step: Callable[..., Any], batch: tuple[Tensor, Tensor], times: int) -
 def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     """One pretraining step and one GAN step on the same batch, in every useful number format."""
     rgb = photos.__getitems__(range(setting.batch_size)).to(setting.device)
-    crops = random_crops(len(rgb), rgb.shape[-1] - setting.size, seed=0)
+    crops = random_crops(len(rgb), rgb.shape[-1], setting.size, seed=0)
     batch = to_network(crop_flip(rgb, setting.size, crops))
     times = 10 if setting.device == "cuda" else 1  # there one step is too short to be timed
     automatic = make_trainer(photos, setting.size, setting.batch_size, "auto").precision

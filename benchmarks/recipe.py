@@ -101,34 +101,6 @@ def huber(predicted: Tensor, true: Tensor, delta: float = 0.05) -> Tensor:
     return F.huber_loss(predicted.float(), true.float(), delta=delta) / delta
 
 
-def resized_crops(count: int, spare: int, seed: int, least: float) -> Tensor:
-    """Like `random_crops`, with a side too: `least` to 1 of what there is."""
-    random = torch.Generator().manual_seed(seed)
-    shares = torch.rand(count, 3, generator=random)
-    flips = torch.randint(2, (count, 1), generator=random)
-    shares[:, 2] = least + (1 - least) * shares[:, 2]
-    return torch.cat((shares, flips), 1)
-
-
-def crop_resize_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
-    cut, whole = [], rgb.shape[-1]
-    for photo, (down, across, share, flip) in zip(rgb, crops.tolist(), strict=True):
-        side = round(whole * share)
-        top, left = (round((whole - side) * x) for x in (down, across))
-        crop = photo[None, :, top : top + side, left : left + side].float()
-        crop = F.interpolate(crop, (size, size), mode="bicubic", antialias=True)[0]
-        cut.append(crop.flip(-1) if flip else crop)
-    return torch.stack(cut).clamp(0, 255).round().to(torch.uint8)
-
-
-def random_resized_crops(least: float) -> Change:
-    def change(setup: Setup) -> None:
-        instead("batches.random_crops", partial(resized_crops, least=least))(setup)
-        instead("batches.crop_flip", crop_resize_flip)(setup)
-
-    return change
-
-
 def both(*changes: Change) -> Change:
     def change(setup: Setup) -> None:
         for one in changes:
@@ -154,7 +126,7 @@ TRIALS: dict[str, dict[str, Change]] = {
         ),
         "residual branches that do not start at zero": residual_branches_start_at_one,
         "Huber loss": instead("steps.l1_loss", huber),
-        "random resized crops, 0.6 to 1": random_resized_crops(0.6),
+        "random crops down to 0.36 of the area": settings(min_crop_area=0.36),
         "a decoder twice as wide": network(decoder_widths=(512, 256, 128, 64, 32)),
         "its fine half twice as wide": network(decoder_widths=(256, 128, 128, 64, 32)),
         "ResNet-34": network(encoder="resnet34"),

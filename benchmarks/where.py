@@ -47,7 +47,7 @@ def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
     batches = train_loader(trainer.photos.train, trainer.config.batch_size, 0)
     rgb = next(iter(batches))
     size = trainer.photos.size
-    crops = random_crops(len(rgb), rgb.shape[-1] - size, seed=0)
+    crops = random_crops(len(rgb), rgb.shape[-1], size, seed=0)
     L, ab = to_network(crop_flip(rgb.to(device), size, crops))
     step = trainer.gan_stage().step
     networks = (trainer.generator, trainer.discriminator)

@@ -51,6 +51,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="photos to train on",
     )
     add("--size", data, "size", type=size, help="side of the training crops, pixels")
+    add(
+        "--min-crop-area",
+        train,
+        "min_crop_area",
+        type=_share,
+        metavar="F",
+        help="least area of a random crop, as a share of size x size; 0.4 for long runs",
+    )
     add("--batch-size", train, "batch_size", type=_positive, help="photos in a step")
     add("--pretrain-epochs", train, "pretrain_epochs", type=_count, help="epochs with L1 alone")
     add("--gan-epochs", train, "gan_epochs", type=_count, help="epochs with GAN loss and L1")
@@ -195,6 +203,10 @@ def _count(text: str) -> int:
 
 def _fraction(text: str) -> float:
     return _number(text, float, 0.0, 0.9, "a fraction from 0 to 0.9")
+
+
+def _share(text: str) -> float:
+    return _number(text, float, 0.01, 1.0, "a share from 0.01 to 1")
 
 
 def _rate(text: str) -> float:

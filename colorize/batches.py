@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torchvision.transforms.v2.functional import InterpolationMode, resized_crop
 
 from colorize.config import TrainConfig
 from colorize.data import Photos, PhotoSet, to_network
@@ -47,7 +48,8 @@ class Batches:
     def epoch(self, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """L (B, 1, H, W) and ab (B, 2, H, W), both scaled, from the step `start` on."""
         shown, size = len(self.photos.train) * self.config.repeats, self.photos.size
-        crops = random_crops(shown, self.photos.train.array.shape[1] - size, seed)
+        whole = self.photos.train.array.shape[1]
+        crops = random_crops(shown, whole, size, seed, self.config.min_crop_area)
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         for step, rgb in enumerate(self._loader(seed, start * processes), start):
             first = (step * processes + process) * self.config.batch_size
@@ -61,27 +63,36 @@ class Batches:
         return self.accelerator.prepare(loader)
 
 
-def random_crops(count: int, spare: int, seed: int) -> Tensor:
+def random_crops(count: int, whole: int, size: int, seed: int, min_area: float = 1.0) -> Tensor:
     """Where to cut an epoch's photos, in the order in which they are shown.
 
+    Args:
+        whole: side of a photo.
+        size: side of the largest crop.
+        min_area: of the smallest crop, as a share of the largest one's.
+
     Returns:
-        (count, 3) on the CPU: top and left, from 0 to `spare`, and whether to mirror.
+        (count, 4) on the CPU: top, left, side, and whether to mirror.
     """
     random = torch.Generator().manual_seed(seed)
-    corners = torch.randint(spare + 1, (count, 2), generator=random)
-    return torch.cat((corners, torch.randint(2, (count, 1), generator=random)), dim=1)
+    areas = min_area + (1 - min_area) * torch.rand(count, 1, generator=random)
+    sides = (size * areas.sqrt()).round().long()
+    corners = torch.rand(count, 2, generator=random, dtype=torch.float64)
+    corners = (corners * (whole - sides + 1)).long()
+    flips = torch.randint(2, (count, 1), generator=random)
+    return torch.cat((corners, sides, flips), dim=1)
 
 
 def crop_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
-    """Cut a square of `size` out of each photo of a batch, and mirror some.
+    """Cut a square out of each photo of a batch, bring it to `size` if it is smaller, mirror some.
 
     Args:
-        rgb: (B, 3, S, S), any dtype and device.
-        crops: (B, 3), see `random_crops`; `spare` is S - size.
+        rgb: (B, 3, S, S), any device; uint8 if a crop is smaller than `size`.
+        crops: (B, 4), see `random_crops`.
     """
     cut = []
-    for photo, (top, left, flip) in zip(rgb, crops.tolist(), strict=True):
-        crop = photo[:, top : top + size, left : left + size]
+    for photo, (top, left, side, flip) in zip(rgb, crops.tolist(), strict=True):
+        crop = resized_crop(photo, top, left, side, side, [size, size], InterpolationMode.BICUBIC)
         cut.append(crop.flip(-1) if flip else crop)
     return torch.stack(cut)
 

@@ -93,7 +93,8 @@ def run_card(
         "photos": printable(source).replace("|", " ")
         + f": {trained:,} trained on, {held_out:,} held out, {grey:,} "
         "grey ones left out",
-        "size": f"{data.size}x{data.size}, random crops and flips",
+        "size": f"{data.size}x{data.size}, flips, random crops down to {train.min_crop_area:g} of "
+        "the area",
         "encoder": f"{config.encoder}, at the start {_ENCODER_WEIGHTS[train.encoder_weights]}",
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",

@@ -36,6 +36,9 @@ class TrainConfig:
     """How the networks learn. Learning rates are peaks of their schedules."""
 
     batch_size: int = 16
+    # Least area of a random crop as a share of size x size. Below 1 it zooms in: long runs on few
+    # photos learn less by heart.
+    min_crop_area: float = 1.0
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
     pretrain_epochs: int = 10
     gan_epochs: int = 5

@@ -42,7 +42,7 @@ def test_loader_gives_whole_uint8_batches():
 def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
     y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
     rgb = torch.stack((y, x, y * 12 + x)).to(torch.uint8).expand(400, -1, -1, -1)
-    crops = crop_flip(rgb, 8, random_crops(400, 4, seed=0))
+    crops = crop_flip(rgb, 8, random_crops(400, 12, 8, seed=0))
     assert crops.shape == (400, 3, 8, 8)
     step = crops[:, 1, 0, 1].int() - crops[:, 1, 0, 0].int()
     assert set(step.tolist()) == {1, -1}
@@ -66,12 +66,30 @@ def test_every_repeat_is_a_whole_shuffle(count, seed, repeats):
 def test_any_crop_is_a_piece_of_its_own_photo(count, size, spare, seed):
     side = size + spare
     rgb = torch.arange(count * 3 * side * side).view(count, 3, side, side)
-    places = random_crops(count, spare, seed)
+    places = random_crops(count, side, size, seed)
     assert ((places[:, :2] >= 0) & (places[:, :2] <= spare)).all()
+    assert (places[:, 2] == size).all()
     for photo, crop in zip(rgb, crop_flip(rgb, size, places), strict=True):
         top, left = divmod(crop[0].min().item() - photo[0, 0, 0].item(), side)
         piece = photo[:, top : top + size, left : left + size]
         assert torch.equal(crop, piece) or torch.equal(crop, piece.flip(-1))
+
+
+def test_smaller_crops_are_brought_to_size():
+    places = random_crops(2000, 40, 32, seed=0, min_area=0.25)
+    top, left, side, _ = places.T
+    assert (top.min(), left.min(), side.min(), side.max()) == (0, 0, 16, 32)
+    assert (torch.maximum(top, left) + side).max() == 40
+    area = (side / 32).square()  # as RandomResizedCrop draws it: all areas as often
+    assert ((area > 0.5).float().mean() - 2 / 3).abs() < 0.05
+    ramp = torch.arange(40).mul(6).to(torch.uint8).expand(3, 40, 40)
+    for photo, (_, x, width, flip) in zip(
+        crop_flip(ramp.expand(50, -1, -1, -1), 32, places[:50]), places[:50].tolist(), strict=True
+    ):
+        assert photo.shape == (3, 32, 32)
+        values = (photo.flip(-1) if flip else photo).float()
+        inside = (torch.arange(32) + 0.5) * width / 32 - 0.5 + x
+        torch.testing.assert_close(values[0, 5, 3:-3], 6 * inside[3:-3], atol=1.0, rtol=0)
 
 
 class Worker(Accelerator):
@@ -91,8 +109,8 @@ class Worker(Accelerator):
         return prepare_data_loader(loader, num_processes=processes, process_index=process)
 
 
-def epoch(photos, batch_size, process=0, processes=1, **options):
-    config = TrainConfig(batch_size=batch_size, repeats=2)
+def epoch(photos, batch_size, process=0, processes=1, min_crop_area=1.0, **options):
+    config = TrainConfig(batch_size=batch_size, repeats=2, min_crop_area=min_crop_area)
     batches = Batches(Worker(process, processes), photos, config)
     return [torch.cat(batch, dim=1) for batch in batches.epoch(seed=3, **options)]
 
@@ -104,6 +122,13 @@ def test_an_epoch_goes_on_in_its_middle_with_the_same_batches(photos):
         rest = epoch(photos, 3, start=start)
         assert len(rest) == 4 - start
         assert all(torch.equal(*pair) for pair in zip(rest, whole[start:], strict=True))
+
+
+def test_zoomed_crops_go_on_in_the_middle_too(photos):
+    whole, rest = (epoch(photos, 3, min_crop_area=0.5, start=start) for start in (0, 2))
+    assert all(torch.equal(*pair) for pair in zip(rest, whole[2:], strict=True))
+    plain = epoch(photos, 3)
+    assert not any(torch.equal(*pair) for pair in zip(whole, plain, strict=True))
 
 
 def test_processes_share_the_batches_of_one(photos):
