@@ -60,7 +60,7 @@ def test_recipes_are_tried_one_change_at_a_time(tmp_path):
     write_photos(tmp_path / "photos", 17)
     where = ["--data", tmp_path / "photos", "--val", tmp_path / "photos", "--size", 32]
     options = [*where, "--epochs", 1, "--results", tmp_path / "results.jsonl"]
-    cropped = "random resized crops, 0.6 to 1"
+    cropped = "random crops down to 0.36 of the area"
     run("recipe.py", "pretrain", "as it is", *options, "--keep", tmp_path)
     run("recipe.py", "pretrain", "as it is", cropped, "Huber loss", *options)
     weights = ["--weights", tmp_path / "pretrain-as it is-0"]
