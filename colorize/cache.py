@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,9 +25,10 @@ from colorize.metrics import colorfulness
 from colorize.photo import fit_square, open_rgb
 from colorize.progress import bar
 
-_FORMAT = 3  # raise it when the way photos are prepared changes
+_FORMAT = 4  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
 _BUILDING = ".building-"
+_RETRY_AFTER = 60.0  # seconds; processes that train together must find the same photos
 
 
 @dataclass
@@ -50,7 +53,8 @@ def decode_once(
 
     The key is made of the paths, their sizes and times, and `size`: a changed, added or removed
     photo makes a new entry. An entry is written under a temporary name and moved into place. Of
-    several processes one decodes, and the others wait for it.
+    several processes one decodes, and the others wait for it. Where the system could not read a
+    photo, as a network's drive was away, a later call tries again.
     """
     entry = Path(cache or cache_folder()) / _cache_key(paths, size)
     if (found := _read_entry(entry, len(paths), size)) is not None:
@@ -96,6 +100,9 @@ def _read_entry(entry: Path, count: int, size: int) -> Decoded | None:
     """The entry if it is whole."""
     try:
         index = json.loads((entry / _INDEX).read_text())
+        age = time.time() - (entry / _INDEX).stat().st_mtime
+        if index["retry"] and age > _RETRY_AFTER:
+            return None
         array = np.load(entry / _PHOTOS, mmap_mode="r")
         unreadable = {int(row): reason for row, reason in index["unreadable"].items()}
         decoded = Decoded(array, index["colorfulness"], unreadable)
@@ -107,7 +114,7 @@ def _read_entry(entry: Path, count: int, size: int) -> Decoded | None:
 
 def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
-    colors, unreadable = [], {}
+    colors, unreadable, retry = [], {}, False
     # Plain writes, not a writable memory map: a full disk is then an error and not a crash.
     # Pillow lets go of the interpreter lock while it decodes and resizes, so threads are enough.
     with open(folder / _PHOTOS, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -115,25 +122,39 @@ def _write_entry(folder: Path, paths: Sequence[Path], size: int, progress: bool)
         # Closed, it decodes no more: on a full disk the rest would be for nothing.
         with closing(pool.map(lambda path: _decode(path, size), paths)) as decoded:
             shown = bar(decoded, "decoding photos", len(paths), unit="photo", show=progress)
-            for row, (pixels, color, reason) in enumerate(shown):
+            for row, (pixels, color, error) in enumerate(shown):
                 file.write(pixels.data)
                 colors.append(color)
-                if reason:
-                    unreadable[row] = reason
+                if error:
+                    unreadable[row] = str(error)
+                    retry = retry or _may_pass(error)
         file.flush()
         os.fsync(file.fileno())
-    (folder / _INDEX).write_text(json.dumps({"colorfulness": colors, "unreadable": unreadable}))
+    index = {"colorfulness": colors, "unreadable": unreadable, "retry": retry}
+    (folder / _INDEX).write_text(json.dumps(index))
 
 
-def _decode(path: Path, size: int) -> tuple[np.ndarray, float, str]:
+def _may_pass(error: ColorizeError) -> bool:
+    """Whether a photo may be readable another time though it stays as it is.
+
+    What is wrong with the photo itself has no error number; a missing one has a key of its own.
+    """
+    cause = error.__cause__
+    missing = (None, errno.ENOENT, errno.ELOOP)
+    return isinstance(cause, MemoryError) or (
+        isinstance(cause, OSError) and cause.errno not in missing
+    )
+
+
+def _decode(path: Path, size: int) -> tuple[np.ndarray, float, ColorizeError | None]:
     """One photo: pixels (size, size, 3), its colourfulness, and why it could not be read."""
     try:
         # Twice the size leaves the bicubic filter enough to work with.
         pixels = np.asarray(fit_square(open_rgb(path, at_least=2 * size), size))
     except ColorizeError as error:
-        return np.zeros((size, size, 3), np.uint8), 0.0, str(error)
+        return np.zeros((size, size, 3), np.uint8), 0.0, error
     # A thousand pixels or more tell a photo's colourfulness, and so few that torch starts no
     # threads of its own, which would wait for those that decode.
     step = max(1, size // 32)
     sample = torch.from_numpy(pixels[::step, ::step].copy()).permute(2, 0, 1)[None]
-    return pixels, float(colorfulness(sample)), ""
+    return pixels, float(colorfulness(sample)), None

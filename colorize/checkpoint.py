@@ -144,7 +144,9 @@ def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
     for file in found:
         try:
             state = _read_checkpoint(file)
-        except (OSError, MemoryError):  # a disk or a machine in trouble is no damage
+        except (OSError, MemoryError) as error:  # a disk or a machine in trouble is no damage
+            if isinstance(error, OSError) and not error.filename:
+                error.filename = str(file)
             raise
         except Exception as error:  # zip, pickle and torch errors alike
             damage = error
@@ -157,7 +159,9 @@ def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
             with suppress(FileNotFoundError):
                 path.replace(path.with_name("damaged.pt"))
         return state
-    raise ColorizeError(f"{path}: damaged checkpoint; delete it and start again") from damage
+    raise ColorizeError(
+        f"{path.parent}: no checkpoint that is not damaged; delete this folder and start again"
+    ) from damage
 
 
 class _Hashed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib.metadata
 import sys
 import warnings
@@ -24,7 +23,7 @@ from colorize.arguments import (
     text_file,
 )
 from colorize.config import RunConfig
-from colorize.errors import ColorizeError, printable
+from colorize.errors import ColorizeError, one_line, printable
 from colorize.signals import stop_in_order
 
 
@@ -36,22 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop_in_order()
     try:
         return args.run(args) or 0
-    except ColorizeError as error:
-        _complain(str(error))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            reason = "no space left on the disk; nothing that was finished before is lost"
-        else:
-            reason = error.strerror or str(error)
-        _complain(f"{error.filename}: {reason}" if error.filename else reason)
     except KeyboardInterrupt:
         _complain(f"stopped{_how_to_go_on(args)}")
         return 130
-    except (RuntimeError, MemoryError) as error:
-        # torch.OutOfMemoryError by its name: importing torch for it would take seconds.
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+    except Exception as error:
+        if (line := one_line(error)) is None:
             raise
-        _complain("out of memory; try a smaller --batch-size or --size")
+        _complain(line)
     return 1
 
 

@@ -23,7 +23,7 @@ from colorize.tensors import read_tensors, write_tensors
 
 MIN_SIDE = 32  # pixels; the encoder halves five times
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_WIDEST, _LARGEST = 2048, 8192  # channels of a decoder stage, pixels of the working size
+_WIDEST = _LARGEST = 2048  # channels of a decoder stage, pixels of the working size
 _DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 _GREY_MEAN, _GREY_STD = 0.449, 0.226  # their averages
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -225,8 +226,24 @@ def _launch(job: tuple[Any, ...], gpus: int) -> None:
             "kernel and run the cells again; the run goes on"
         )
     try:
-        notebook_launcher(record(train_stage), job, num_processes=gpus)
+        notebook_launcher(record(_train_stage_in_child), job, num_processes=gpus)
     except ChildFailedError as error:
         reason = error.get_first_failure()[1].message
         reason = reason["message"] if isinstance(reason, dict) else reason
         raise ColorizeError(f"training failed: {reason}") from error
+
+
+def _train_stage_in_child(*job: Any) -> None:
+    """`train_stage`, stopped as it is in a cell: what was learnt is saved first.
+
+    The launcher has put its own handlers into its children, and asks them to end once more.
+    """
+
+    def stop(*_: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    train_stage(*job)

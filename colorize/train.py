@@ -209,11 +209,12 @@ class Trainer:
         """Write a checkpoint, and after a whole epoch its weights and the history."""
         self.saved_at = time.monotonic()
         parts = {name: part.state_dict() for name, part in self._parts(stage).items()}
-        check_finite(parts, f"{stage.name}, after epoch {epoch} and {done.steps} steps")
-        if not done.steps:
+        when = f"{stage.name}, after epoch {epoch} and {done.steps} steps"
+        check_finite(parts | {"loss": done.totals}, when)
+        if not done.steps or (self.out and not (self.out / "generator").is_dir()):
             self._save_weights()
-            if self.config.keep_epochs:
-                self._save_weights(f"epochs/{stage.name}-{epoch:02}")
+        if not done.steps and self.config.keep_epochs:
+            self._save_weights(f"epochs/{stage.name}-{epoch:02}")
         if self.checkpoint and self.accelerator.is_main_process:
             if not done.steps:
                 write_csv(self.out / "history.csv", self.history)

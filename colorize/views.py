@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,27 @@ from torch import Tensor
 
 from colorize.checkpoint import load_generator
 from colorize.data import to_network
-from colorize.errors import ColorizeError
+from colorize.errors import ColorizeError, one_line
 from colorize.viz import Figure, jpeg
+
+_DISK = (errno.ENOSPC, errno.EROFS, errno.EIO)
 
 
 def one_line_errors() -> None:
-    """Let cells show what went wrong for their user in one line, without a traceback."""
+    """Let cells show what went wrong for their user in one line, without a traceback.
 
-    def show(shell: Any, kind: type, error: ColorizeError, *_: Any, **__: Any) -> None:
-        # Not printed: what runs notebooks, papermill for one, looks for an error output.
-        shell._showtraceback(kind, error, [str(error)])
+    Of what the system says that is a full or a failing disk; the rest may be a mistake in a cell.
+    """
+
+    def show(shell: Any, kind: type, error: Exception, trace: Any, tb_offset: Any = None) -> None:
+        if isinstance(error, OSError) and error.errno not in _DISK:
+            shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+        else:
+            # Not printed: what runs notebooks, papermill for one, looks for an error output.
+            shell._showtraceback(kind, error, [one_line(error)])
 
     if shell := get_ipython():
-        shell.set_custom_exc((ColorizeError,), show)
+        shell.set_custom_exc((ColorizeError, OSError, MemoryError, torch.OutOfMemoryError), show)
 
 
 def live_view(run: Path) -> Callable[[], None]:

@@ -1,5 +1,6 @@
 """The benchmarks run as their users run them, and the reference is the recipe it claims to be."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 from torch.utils.flop_counter import FlopCounterMode
 
+from colorize import cli
 from colorize.config import TrainConfig
 from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
@@ -170,6 +172,29 @@ def test_equal_time_measures_both(tmp_path, goal):
             assert ours["photos"] == theirs["photos"]
         else:  # the reference ends with the batch that reaches our time
             assert 0 <= theirs["minutes"] - ours["minutes"] < 0.05
+
+
+def test_the_reference_trains_as_long_as_a_run_took(tmp_path):
+    write_photos(tmp_path / "train", 10)
+    write_photos(tmp_path / "val", 2)
+    options = ["--data", tmp_path / "train", "--out", tmp_path / "run", "--size", 32]
+    options += ["--batch-size", 2, "--pretrain-epochs", 2, "--gan-epochs", 1]
+    assert cli.main(["train", *map(str, options), "--encoder-weights", "none"]) == 0
+    out = tmp_path / "beside"
+    run("beside_run.py", tmp_path / "run", "--val", tmp_path / "val", "--out", out)
+    rows = json.loads((out / "beside_run.json").read_text())["rows"]
+    expected = [(name, stage) for stage in ("pretrain", "gan") for name in ("ours", "reference")]
+    assert [(row["recipe"], row["stage"]) for row in rows] == expected
+    with open(tmp_path / "run" / "history.csv") as file:
+        history = list(csv.DictReader(file))
+    for stage, row in (("pretrain", rows[1]), ("gan", rows[3])):
+        took = sum(float(line["seconds"]) for line in history if line["stage"] == stage)
+        assert took - 1 <= row["seconds"] < took + 5  # it ends with a batch
+        assert row["photos"] > 0
+        with Image.open(out / f"page-{stage}.png") as picture:
+            assert picture.width > picture.height / 2
+    assert rows[0]["l1"] != rows[2]["l1"]
+    assert rows[1]["l1"] != rows[3]["l1"]
 
 
 def test_where_shows_every_part_and_the_cost(tmp_path):

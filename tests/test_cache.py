@@ -1,13 +1,14 @@
 """The decode-once cache equals direct decoding, and notices what changed."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import scene, write_photos
-from PIL import Image
+from PIL import Image, ImageFile
 
 from colorize import cache
 from colorize.cache import decode_once
@@ -91,6 +92,26 @@ def test_unreadable_photos_are_named_and_the_rest_goes_on(tmp_path):
         assert list(decoded.unreadable) == [1]
         assert str(paths[1]) in decoded.unreadable[1]
         assert decoded.array[2].any()
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), MemoryError()])
+def test_a_photo_that_the_system_could_not_read_is_tried_again(tmp_path, monkeypatch, failure):
+    paths = write_photos(tmp_path / "photos", 3)
+    load = ImageFile.ImageFile.load
+
+    def away(image):
+        if image.filename == str(paths[1]):
+            raise failure
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", away)
+    assert list(decode(paths, cache=str(tmp_path / "cache")).unreadable) == [1]
+    monkeypatch.undo()
+    # At once it is as it was: several processes must agree on the photos.
+    assert list(decode(paths, cache=str(tmp_path / "cache")).unreadable) == [1]
+    (index,) = (tmp_path / "cache").glob("*/index.json")
+    os.utime(index, (time.time() - 120,) * 2)
+    assert not decode(paths, cache=str(tmp_path / "cache")).unreadable
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(32, 1e-6), (96, 0.05), (200, 0.05)])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from colorize.arguments import add_settings, settings
 from colorize.config import (
+    DISCRIMINATOR_NORMS,
     ENCODER_WEIGHTS,
     ENCODERS,
     OBJECTIVES,
@@ -31,11 +32,15 @@ CONFIGS = st.builds(
         size=st.integers(32, 8192),
         max_photos=st.none() | st.integers(1, 10**9),
         val_fraction=st.floats(0.0, 0.9),
+        crop_margin=RATES,
+        min_colorfulness=RATES,
         cache=st.none() | FOLDERS,
     ),
     train=st.builds(
         TrainConfig,
         batch_size=st.integers(1, 10**9),
+        min_crop_area=st.floats(0.01, 1.0),
+        repeats=COUNTS,
         pretrain_epochs=COUNTS,
         gan_epochs=COUNTS,
         pretrain_lr=RATES,
@@ -43,6 +48,11 @@ CONFIGS = st.builds(
         gan_betas=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
         lambda_l1=RATES,
         objective=st.sampled_from(OBJECTIVES),
+        discriminator_norm=st.sampled_from(DISCRIMINATOR_NORMS),
+        weight_decay=RATES,
+        ema_decay=st.floats(0.0, 1.0),
+        checkpoint_minutes=RATES,
+        keep_epochs=st.booleans(),
         encoder_weights=st.sampled_from(ENCODER_WEIGHTS),
         precision=st.sampled_from(PRECISIONS),
         seed=COUNTS,

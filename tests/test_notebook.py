@@ -1,6 +1,7 @@
 """Runs in notebooks: settings, cells that go on, several processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from conftest import SMALL_WIDTHS
 
 from colorize import notebook
+from colorize.checkpoint import has_checkpoint, load_generator
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError
@@ -170,6 +172,30 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
     assert (done.stderr.count(" 0/2 "), done.stderr.count(" 0/4 ")) == (2, 0)
     names = sorted(path.name for path in (out / "samples").iterdir())
     assert names == ["gan-001.png", "pretrain-001.png"]
+
+
+def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
+    """In the first epoch, when there is nothing else."""
+    out = tmp_path / "run"
+    code = TWO_PROCESSES.replace("batch_size=2,", "batch_size=2, repeats=500,")
+    job = subprocess.Popen(
+        [sys.executable, "-c", code, str(out)],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    said = b""
+    while b"photos/s" not in said:  # it has taken steps
+        said += (new := os.read(job.stderr.fileno(), 65536))
+        assert new, said.decode()
+    os.killpg(job.pid, signal.SIGINT)  # as Jupyter interrupts a kernel
+    _, left = job.communicate(timeout=120)
+    assert job.returncode == 1
+    assert b"stopped: what was learnt is in" in left
+    state = load_generator(out / "generator").state_dict()
+    assert all(value.isfinite().all() for value in state.values())
+    assert not has_checkpoint(out)
 
 
 def test_a_kernel_that_has_a_gpu_itself_starts_no_processes(photos, tmp_path, monkeypatch):

@@ -129,11 +129,31 @@ def test_a_long_epoch_is_saved_in_its_middle(photos, tmp_path, stage):
     broken.averaged.update_parameters = stop
     with pytest.raises(Killed):
         train(broken)
+    load_generator(tmp_path / "broken" / "generator")
     kept = load_checkpoint(tmp_path / "broken" / "checkpoints" / "last.pt")
     assert (kept["stage"], kept["epoch"], kept["done"]["steps"]) == (stage, 1, 2)
     resumed = train(dropout_trainer(tmp_path / "broken", resume=True))
     assert without_times(resumed.history) == without_times(unbroken.history)
     assert_same_weights(resumed.generator, unbroken.generator)
+
+
+def test_weights_are_there_from_the_first_checkpoint_on(photos, tmp_path):
+    """Also if nothing but SIGKILL ended the first epoch."""
+    trainer = make_trainer(photos, tmp_path, replace(CONFIG, checkpoint_minutes=0.0))
+    update, steps = trainer.averaged.update_parameters, []
+
+    def stop(network):
+        steps.append(1)
+        if len(steps) == 3:
+            raise Killed
+        update(network)
+
+    trainer.averaged.update_parameters = stop
+    with pytest.raises(Killed):
+        train(trainer)
+    kept = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert (kept["epoch"], kept["done"]["steps"]) == (0, 2)
+    load_generator(tmp_path / "generator")
 
 
 def test_two_runs_in_one_folder_do_not_mix(photos, tmp_path):
@@ -275,6 +295,22 @@ def test_a_weight_that_is_no_number_is_not_saved(photos, tmp_path):
     with pytest.raises(ColorizeError, match=r"after epoch 2 .*averaged\.module\.head\.bias"):
         trainer.pretrain()
     assert_first_epoch_is_kept(tmp_path)
+
+
+def test_a_loss_that_is_no_number_is_not_saved(photos, tmp_path):
+    """fp16 passes over such a step, and the weights stay as they were."""
+    trainer = make_trainer(photos, tmp_path, replace(CONFIG, checkpoint_minutes=0.0))
+    stage, taken = trainer.pretrain_stage(), []
+
+    def step(L, ab):
+        taken.append(1)
+        return {"l1": torch.tensor(float("nan") if len(taken) == 2 else 0.5)}
+
+    stage.step, stage.schedules = step, []
+    with pytest.raises(ColorizeError, match=r"after epoch 0 and 2 steps: loss\.l1 is not a number"):
+        trainer._fit(stage)
+    kept = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    assert (kept["done"]["steps"], kept["done"]["totals"]["l1"]) == (1, 0.5)
 
 
 def test_a_lost_game_is_said_and_kept_in_the_history(photos, tmp_path, capsys):

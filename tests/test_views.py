@@ -57,7 +57,12 @@ def test_errors_for_the_user_are_one_line(capsys):
         result = shell.run_cell("raise ColorizeError('a smaller batch')")
         assert isinstance(result.error_in_exec, ColorizeError)
         assert capsys.readouterr().out == "a smaller batch\n"
-        shell.run_cell("1 / 0")
-        assert "Traceback" in capsys.readouterr().out
+        shell.run_cell("raise OSError(28, 'No space left on device')")
+        assert capsys.readouterr().out.startswith("no space left on the disk; nothing")
+        shell.run_cell("import torch; raise torch.OutOfMemoryError('CUDA out of memory')")
+        assert capsys.readouterr().out.startswith("out of memory; try a smaller batch size")
+        for mistake in ("1 / 0", "open('no such file')"):
+            shell.run_cell(mistake)
+            assert "Traceback" in capsys.readouterr().out
     finally:
         InteractiveShell.clear_instance()
