@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"x": torch.zeros(1000)})
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ColorizeError, match="no checkpoint .*delete this folder"):
+    with pytest.raises(ColorizeError, match=r"no checkpoint .*delete this folder"):
         load_checkpoint(path)
 
 
@@ -213,7 +213,7 @@ def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, ca
     assert load_checkpoint(path)["epoch"] == 1
     path.write_bytes(b"")
     (tmp_path / "previous.pt").write_bytes(b"")
-    with pytest.raises(ColorizeError, match="no checkpoint .*delete this folder"):
+    with pytest.raises(ColorizeError, match=r"no checkpoint .*delete this folder"):
         load_checkpoint(path)
 
 
