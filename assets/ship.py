@@ -21,7 +21,6 @@ from colorize.errors import ColorizeError
 from colorize.evaluate import measure
 from colorize.files import folder_beside
 from colorize.generator import Generator
-from colorize.report import table
 from colorize.run import load_config
 
 DATA = "the training part of the Intel natural-scenes set"
@@ -37,12 +36,22 @@ STRONGER = (
     "colourfulness {share:g} of the truth's on the photos held out |\n"
 )
 MEASURES = """\
-On {count:,} photos of that set's test part, never trained on, at {size}x{size}, by these weights as
-they are here (16 bits), computed in float32:
+By these weights as they are here (16 bits), computed in float32 on a CPU, at {size}x{size}; never
+trained on:
 
-{table}
-To measure them yourself: `colorize evaluate --data PHOTOS --size {size}`.
+{rows}
+To measure them yourself: `colorize evaluate --data PHOTOS --size {size}`; the second row is
+`--data builtin`.
 """
+# Columns of the card, and digits: what another processor's rounding does not reach.
+COLUMNS = {
+    "l1": ("L1 of ab / 110", 4),
+    "psnr": ("PSNR, dB", 2),
+    "ssim": ("SSIM", 3),
+    "ciede2000": ("CIEDE2000", 2),
+    "colorfulness": ("colourfulness", 1),
+    "true_colorfulness": ("of the truth", 1),
+}
 
 
 def strengthen(generator: Generator, photos: PhotoSet, share: float) -> float:
@@ -73,15 +82,23 @@ def card(text: str, stronger: str, measures: str) -> str:
     return text
 
 
+def row(photos: str, generator: Generator, size: int) -> str:
+    """A line of the card: what these weights are worth on photos (a folder, or "builtin")."""
+    photo_set, unreadable = load_photo_set(photos, size)
+    if unreadable:
+        raise ColorizeError(unreadable[0])
+    measures = measure(generator, photo_set, full=True)
+    cells = (f"{measures[name]:.{digits}f}" for name, (_, digits) in COLUMNS.items())
+    what = "photos that this project's packages bring" if photos == "builtin" else "landscapes"
+    return f"| {len(photo_set)} {what} | {' | '.join(cells)} |\n"
+
+
 def ship(run: Path, val: str, out: Path, share: float | None = None) -> str:
     """Write the folder, whole or not at all; gives the measures."""
     generator, stronger = load_generator(run / "generator"), ""
     size, told = generator.working_size, generator.card
     if "## Licence" not in told:
         raise ColorizeError(f"{run}: its weights have no card of a finished run")
-    photos, unreadable = load_photo_set(val, size)
-    if unreadable:
-        raise ColorizeError(unreadable[0])
     if share:
         config = load_config(run)
         held_out = load_photos(config.data, config.train.seed).val
@@ -90,13 +107,14 @@ def ship(run: Path, val: str, out: Path, share: float | None = None) -> str:
     with folder_beside(out) as temporary:
         new = temporary / out.name
         save_weights(generator.half(), new)
-        shown = table({"these weights": measure(load_generator(new), photos, full=True)})
-        quoted = "".join(f"    {line}\n" for line in shown.splitlines())
-        measures = MEASURES.format(count=len(photos), size=size, table=quoted)
+        rows = f"| photos | {' | '.join(title for title, _ in COLUMNS.values())} |\n"
+        rows += "|---" * (1 + len(COLUMNS)) + "|\n"
+        rows += "".join(row(photos, load_generator(new), size) for photos in (val, "builtin"))
+        measures = MEASURES.format(size=size, rows=rows)
         (new / CARD_NAME).write_text(card(told, stronger, measures), encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
         new.rename(out)
-    return shown
+    return rows
 
 
 def main() -> None:
