@@ -42,7 +42,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 gallery: $(READY)
-	$(BIN)/python assets/gallery.py $(if $(RUN),--run $(RUN))
+	$(BIN)/python assets/gallery.py $(if $(RUN),--run $(RUN)) $(if $(BESIDE),--beside $(BESIDE))
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,8 @@
 
     python assets/gallery.py               # good, ordinary and failed ones; some that come in grey
     python assets/gallery.py --run RUN     # also from a run with --keep-epochs: growth, L1 and GAN
+    python assets/gallery.py --beside OUT  # also beside the reference, as benchmarks/beside_run.py
+                                           # has trained it
 
 What the photos are and what their licences say: photos/README.md.
 """
@@ -11,9 +13,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import sys
 from io import BytesIO
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from colorize import Colorizer
@@ -124,10 +128,27 @@ def draw_run(run: Path, out: Path) -> None:
     write(sheet(by_kind(colorizers), titles), out / "l1-and-gan.jpg")
 
 
+def reference(beside: Path, size: int) -> Colorizer:
+    """The recipe of most tutorials, as it was trained beside a run."""
+    sys.path.append(str(ASSETS.parent / "benchmarks"))
+    from reference import Reference
+
+    file = beside / "reference-gan.pt"
+    if not file.is_file():
+        raise ColorizeError(f"{file}: not there; train it with benchmarks/beside_run.py")
+    generator = Reference(size).generator
+    generator.load_state_dict(torch.load(file, weights_only=True))
+    return Colorizer(generator, size)
+
+
 def draw(args: argparse.Namespace) -> None:
     if args.run:
         draw_run(args.run, args.out)
     colorizer = Colorizer.from_pretrained(args.weights)
+    if args.beside:
+        colorizers = [reference(args.beside, colorizer.size), colorizer]
+        titles = ["grey", "the usual recipe", "this project", "true"]
+        write(sheet(by_kind(colorizers), titles), args.out / "beside-reference.jpg")
     titles = ["grey", "coloured", "true"]
     write(sheet(by_kind([colorizer]), titles, across=2), args.out / "gallery.jpg")
     rows = [(name, [in_grey(old), colorizer(old)]) for name, old in grey_photos().items()]
@@ -137,6 +158,7 @@ def draw(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run folder of a training with --keep-epochs")
+    parser.add_argument("--beside", type=Path, help="what benchmarks/beside_run.py has written")
     parser.add_argument("--weights", help="others than the ones for landscapes")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the pictures")
     args = parser.parse_args()

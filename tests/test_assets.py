@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import write_photos
 from PIL import Image
 from safetensors import safe_open
@@ -77,9 +78,15 @@ def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
     assert card.count("## ") == 4
 
 
-def test_the_gallery_is_drawn(run, tmp_path):
-    script("gallery.py", "--weights", run / "generator", "--run", run, "--out", tmp_path)
-    for name in ("gallery", "grey-photos", "growth", "l1-and-gan"):
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # fastai's
+def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ASSETS.parent / "benchmarks"))
+    from reference import Reference
+
+    torch.save(Reference(64).generator.state_dict(), tmp_path / "reference-gan.pt")
+    words = ["--weights", run / "generator", "--run", run, "--beside", tmp_path]
+    script("gallery.py", *words, "--out", tmp_path)
+    for name in ("gallery", "grey-photos", "growth", "l1-and-gan", "beside-reference"):
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
             assert len(picture.convert("RGB").getcolors(2**24)) > 1000
