@@ -21,7 +21,8 @@ OPTIONS = (
     "--size 32 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 --precision fp32 "
     "--pretrain-lr 1e-4 --gan-lr 1e-5 --val-fraction 0.3"
 )
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
+LAUNCH += ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
 
 
 def start(launcher, folder, out, batch_size, *more):
