@@ -4,13 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_photos
 from PIL import Image
 from safetensors import safe_open
+from skimage.color import rgb2lab
 
-from colorize import cli
+from colorize import Colorizer, cli
 from colorize.checkpoint import load_generator
 from colorize.data import load_photo_set, load_photos
 from colorize.evaluate import measure
@@ -90,6 +92,28 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
             assert len(picture.convert("RGB").getcolors(2**24)) > 1000
+
+
+def test_the_shipped_weights_are_small_and_do_what_their_card_says():
+    """On the photos that everybody has."""
+    folder = ASSETS / "weights" / "landscapes"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 30_000_000
+    card = (folder / "README.md").read_text()
+    (line,) = (line for line in card.splitlines() if line.startswith("| 7 photos"))
+    assert_told(line, load_generator(), "builtin", load_generator().working_size)
+    assert "not settled" in card  # the licence of the photos
+
+
+def test_the_shipped_weights_know_the_sky():
+    """The README's lines, on a photo that they were not trained on: blue above, not below."""
+    colorizer = Colorizer.from_pretrained()
+    with Image.open(ASSETS / "photos" / "picos.jpg") as photo:
+        colored = colorizer(photo.convert("L"))
+    assert colored.size == photo.size
+    b = rgb2lab(np.asarray(colored))[..., 2]
+    left, right = photo.width // 2, photo.width - 40
+    assert b[10 : photo.height // 6, left:right].mean() < -15
+    assert b[-photo.height // 4 :].mean() > -5
 
 
 def test_every_photo_says_whose_it_is():
