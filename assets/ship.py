@@ -46,6 +46,7 @@ To measure them yourself: `colorize evaluate --data PHOTOS --size {size}`; the s
 # Columns of the card, and digits: what another processor's rounding does not reach.
 COLUMNS = {
     "l1": ("L1 of ab / 110", 4),
+    "grey_l1": ("of plain grey", 4),
     "psnr": ("PSNR, dB", 2),
     "ssim": ("SSIM", 3),
     "ciede2000": ("CIEDE2000", 2),
@@ -88,6 +89,8 @@ def row(photos: str, generator: Generator, size: int) -> str:
     if unreadable:
         raise ColorizeError(unreadable[0])
     measures = measure(generator, photo_set, full=True)
+    grey = measure(lambda L: L.new_zeros(len(L), 2, *L.shape[-2:]), photo_set)
+    measures["grey_l1"] = grey["l1"]
     cells = (f"{measures[name]:.{digits}f}" for name, (_, digits) in COLUMNS.items())
     what = "photos that this project's packages bring" if photos == "builtin" else "landscapes"
     return f"| {len(photo_set)} {what} | {' | '.join(cells)} |\n"
