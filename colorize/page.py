@@ -12,6 +12,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
+from colorize.checkpoint import ASSETS
 from colorize.errors import ColorizeError, first_line, printable
 from colorize.folders import beside_each_other, result_name, save_photo
 from colorize.photo import PHOTO_SUFFIXES, open_photo
@@ -21,6 +22,8 @@ from colorize.sources import builtin_photos
 _MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's own
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all
 _EXAMPLE_SIDE = 800
+_EXAMPLES = 7
+_LANDSCAPES = ("picos", "sunset", "stream", "mountains", "expedition-1897")  # assets/photos
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk
 _SIZES = (64, 512)  # working sizes to choose from
@@ -180,10 +183,12 @@ def _fit(image: Image.Image) -> Image.Image:
 
 
 def _examples(folder: Path) -> list[str]:
-    """The built-in photos in grey, written to a folder."""
+    """Photos in grey, written to a folder: a checkout's first, as they suit its weights."""
     folder.mkdir()
     files = []
-    for path in builtin_photos():
+    of_checkout = (ASSETS / "photos" / f"{name}.jpg" for name in _LANDSCAPES)
+    photos = [*filter(Path.is_file, of_checkout), *builtin_photos()]
+    for path in photos[:_EXAMPLES]:
         grey = in_grey(open_photo(path, at_least=_EXAMPLE_SIDE))
         grey.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE), Image.Resampling.LANCZOS)
         file = folder / f"{path.stem}.jpg"
