@@ -24,8 +24,9 @@ from PIL import Image
 from colorize import cli
 from colorize.checkpoint import save_weights
 from colorize.errors import ColorizeError
-from colorize.page import _color, build_page
+from colorize.page import _color, _examples, build_page
 from colorize.predict import in_grey
+from colorize.sources import builtin_photos
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -33,6 +34,8 @@ BROWSER = next(
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 WAIT = 60_000  # milliseconds
 TEMPORARY = "colorize-app-*"
+# Not urlopen: it keeps the proxy of whoever asked first, and other tests set one that is dead.
+STRAIGHT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def chroma(image):
@@ -119,7 +122,7 @@ class Served:
         """Status and body of a request."""
         request = urllib.request.Request(self.url + path, data, headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with STRAIGHT.open(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -248,6 +251,17 @@ def test_upload_compare_and_download(page, tmp_path):
     page.mouse.up()
     page.wait_for_timeout(500)
     assert colour_at(0.25) > 5
+
+
+def test_examples_are_landscapes_in_a_checkout_and_the_built_in_photos_elsewhere(
+    tmp_path, monkeypatch
+):
+    names = [Path(file).stem for file in _examples(tmp_path / "here")]
+    assert names[:5] == ["picos", "sunset", "stream", "mountains", "expedition-1897"]
+    assert len(names) == 7
+    monkeypatch.setattr("colorize.page.ASSETS", tmp_path)
+    names = [Path(file).stem for file in _examples(tmp_path / "elsewhere")]
+    assert names == [path.stem for path in builtin_photos()]
 
 
 def test_knobs_colour_again(page, tmp_path):

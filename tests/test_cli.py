@@ -301,7 +301,7 @@ def test_running_out_of_memory_is_one_line(run, tmp_path, capsys, monkeypatch):
         capsys, "train", "--data", tmp_path / "in", "--out", tmp_path / "r", *SETTINGS.split()
     )
     assert code == 1
-    assert "--batch-size" in lines[0]
+    assert "smaller batch size (--batch-size, BATCH_SIZE)" in lines[0]
     # Nothing was trained yet: the same command may be given again.
     monkeypatch.undo()
     code, _, _ = colorize(
