@@ -59,10 +59,26 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="least area of a random crop, as a share of size x size; 0.4 for long runs",
     )
+    add(
+        "--lightness-jitter",
+        train,
+        "lightness_jitter",
+        type=_jitter,
+        metavar="S",
+        help="spread of a random gamma on lightness, such as 0.25; for old, pale and dark prints",
+    )
     add("--batch-size", train, "batch_size", type=_positive, help="photos in a step")
     add("--pretrain-epochs", train, "pretrain_epochs", type=_count, help="epochs with L1 alone")
     add("--gan-epochs", train, "gan_epochs", type=_count, help="epochs with GAN loss and L1")
     add("--encoder", RunConfig, "encoder", choices=ENCODERS, help="the U-Net's encoder")
+    add(
+        "--start-weights",
+        train,
+        "start_weights",
+        type=_weights,
+        metavar="WEIGHTS",
+        help="weights folder, or its name on the hub, to go on from; of the same encoder",
+    )
     add(
         "--encoder-weights",
         train,
@@ -181,6 +197,10 @@ def _source(text: str) -> str:
     return text if text in ("coco", "builtin") else str(Path(text).absolute())
 
 
+def _weights(text: str) -> str:
+    return str(Path(text).absolute()) if Path(text).is_dir() else text
+
+
 def size(text: str) -> int:
     return _number(text, int, 32, 8192, "a size in pixels, a whole number from 32 to 8192")
 
@@ -207,6 +227,10 @@ def _fraction(text: str) -> float:
 
 def _share(text: str) -> float:
     return _number(text, float, 0.01, 1.0, "a share from 0.01 to 1")
+
+
+def _jitter(text: str) -> float:
+    return _number(text, float, 0.0, 1.0, "a number from 0 to 1")
 
 
 def _rate(text: str) -> float:

@@ -50,12 +50,14 @@ class Batches:
         shown, size = len(self.photos.train) * self.config.repeats, self.photos.size
         whole = self.photos.train.array.shape[1]
         crops = random_crops(shown, whole, size, seed, self.config.min_crop_area)
+        gammas = random_gammas(shown, seed, self.config.lightness_jitter)
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         for step, rgb in enumerate(self._loader(seed, start * processes), start):
             first = (step * processes + process) * self.config.batch_size
             torch.manual_seed(seed + 1_000_003 * first)  # for networks that draw, as dropout does
             places = torch.arange(first, first + len(rgb)) % shown
-            yield to_network(crop_flip(rgb, size, crops[places]))
+            L, ab = to_network(crop_flip(rgb, size, crops[places]))
+            yield apply_gamma(L, gammas[places]) if self.config.lightness_jitter else L, ab
 
     def _loader(self, seed: int, start: int = 0) -> DataLoader:
         config = self.config
@@ -81,6 +83,27 @@ def random_crops(count: int, whole: int, size: int, seed: int, min_area: float =
     corners = (corners * (whole - sides + 1)).long()
     flips = torch.randint(2, (count, 1), generator=random)
     return torch.cat((corners, sides, flips), dim=1)
+
+
+def random_gammas(count: int, seed: int, spread: float) -> Tensor:
+    """Of an epoch's photos, in the order in which they are shown: (count,) on the CPU.
+
+    Args:
+        spread: standard deviation of their logarithms.
+    """
+    random = torch.Generator().manual_seed(seed + 500_000)  # not what decides the crops
+    return torch.exp(spread * torch.randn(count, generator=random))
+
+
+def apply_gamma(L: Tensor, gammas: Tensor) -> Tensor:
+    """Make photos darker (gamma above 1) or paler; black and white stay.
+
+    Args:
+        L: scaled, (B, 1, H, W).
+        gammas: (B,).
+    """
+    share = ((L + 1) / 2).clamp(0, 1)  # of white; rounding may leave it a little
+    return 2 * share ** gammas.to(L).view(-1, 1, 1, 1) - 1
 
 
 def crop_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:

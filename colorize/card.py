@@ -89,13 +89,17 @@ def run_card(
     # Of a folder the name alone: where it lies is nobody's business.
     source = data.source if data.source in _LICENCES else Path(data.source).resolve().name
     trained, held_out, grey = counts
+    start = _ENCODER_WEIGHTS[train.encoder_weights]
+    if train.start_weights:
+        start = "with the weights of another run, the decoder too"
     facts = {
         "photos": printable(source).replace("|", " ")
         + f": {trained:,} trained on, {held_out:,} held out, {grey:,} "
         "grey ones left out",
         "size": f"{data.size}x{data.size}, flips, random crops down to {train.min_crop_area:g} of "
-        "the area",
-        "encoder": f"{config.encoder}, at the start {_ENCODER_WEIGHTS[train.encoder_weights]}",
+        "the area"
+        + (f", gamma of L, spread {train.lightness_jitter:g}" if train.lightness_jitter else ""),
+        "encoder": f"{config.encoder}, at the start {start}",
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",
         "GAN": f"{train.objective} + {train.lambda_l1:g} L1 against a PatchGAN with "

@@ -2,7 +2,8 @@
 
 1. A photo is brought to a square by `photo.fit_square`: resized to cover it (bicubic, antialiased),
    the middle kept; 8-bit sRGB. Grey photos count like any other.
-2. The generator sees L of that square and predicts ab, at that size.
+2. The generator sees L of that square and predicts ab. While training, that is its working size; in
+   `colorize evaluate` L is brought to it and ab back (`at_working_size`), as in `Colorizer`.
 3. RGB is composed of the true L and the predicted ab, what sRGB cannot show is pulled towards
    grey, and the result is rounded to 8 bits. That is compared with the photo; L1 is of scaled ab.
 4. Every measure is of one photo (`metrics.py` defines them), the summary is their mean over all;
@@ -16,15 +17,34 @@ from statistics import fmean
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from colorize.color import scaled_to_rgb
 from colorize.data import PhotoSet, to_network
+from colorize.generator import Generator
 from colorize.metrics import ab_l1, ciede2000, colorfulness, psnr, ssim, to_uint8
 from colorize.progress import bar
 
 # Coloured and true photos, uint8 (B, 3, H, W), to more measures of each photo, by name.
 MoreMeasures: TypeAlias = Callable[[Tensor, Tensor], dict[str, list[float]]]
+
+
+def at_working_size(generator: Generator) -> Callable[[Tensor], Tensor]:
+    """A function from scaled L of squares (B, 1, S, S) to scaled ab (B, 2, S, S).
+
+    The generator sees them at its working size, whatever S is.
+    """
+    side = generator.working_size
+
+    def predict(L: Tensor) -> Tensor:
+        if L.shape[-1] == side:
+            return generator(L)
+        # Bicubic overshoots black and white.
+        seen = F.interpolate(L, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+        return F.interpolate(generator(seen), L.shape[-2:], mode="bilinear", antialias=True)
+
+    return predict
 
 
 def measure(

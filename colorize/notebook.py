@@ -39,7 +39,7 @@ from colorize.run import (
     changed_settings,
     check_apart,
     load_config,
-    load_encoder_weights,
+    load_first_weights,
     run_training,
 )
 from colorize.train import Trainer
@@ -163,10 +163,10 @@ def weights_or_run(weights: str | Path, out: Path) -> str | Path:
 
 
 def make_generator(config: RunConfig) -> Generator:
-    """A generator with the encoder weights that the settings wish for."""
+    """A generator with the weights that the settings wish for."""
     torch.manual_seed(config.train.seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
-    load_encoder_weights(generator, config.train.encoder_weights)
+    load_first_weights(generator, config.train)
     return generator
 
 

@@ -12,7 +12,7 @@ from colorize.checkpoint import shipped_weights
 from colorize.config import DataConfig
 from colorize.data import PhotoSet, load_photo_set, spread, to_network
 from colorize.errors import printable
-from colorize.evaluate import means, measure_each
+from colorize.evaluate import at_working_size, means, measure_each
 from colorize.files import write_csv, write_json
 from colorize.perceptual import Perceptual
 from colorize.predict import Colorizer
@@ -49,7 +49,8 @@ def evaluate_folder(
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
         print(f"left out: {printable(line)}")
-    rows = measure_each(colorizer.generator, photos, device=colorizer.device, full=True, more=more)
+    predict = at_working_size(colorizer.generator)
+    rows = measure_each(predict, photos, device=colorizer.device, full=True, more=more)
     measures = means(rows)
     if more and (fid := more.fid()) is not None:
         measures["fid"] = round(fid, 4)
@@ -105,6 +106,6 @@ def best_and_worst(
 
 @torch.inference_mode()
 def grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
-    """A figure of uint8 photos (B, 3, H, W), coloured at their size."""
+    """A figure of square uint8 photos (B, 3, S, S), coloured at the working size."""
     L, ab = to_network(rgb.to(colorizer.device))
-    return grid(L.cpu(), colorizer.generator(L).cpu(), ab.cpu(), captions)
+    return grid(L.cpu(), at_working_size(colorizer.generator)(L).cpu(), ab.cpu(), captions)

@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from colorize.batches import agree
 from colorize.card import CARD_NAME, bare_card, run_card
-from colorize.checkpoint import ASSETS, has_checkpoint, shipped_weights
+from colorize.checkpoint import ASSETS, has_checkpoint, load_generator, shipped_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
@@ -57,11 +57,12 @@ def load_config(out: Path) -> RunConfig:
 def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
     """Names of the settings that may not change when a run goes on, but would.
 
-    Photos and cache may have moved: that the photos are the same is checked by their names.
+    Files may have moved: that the photos are the same is checked by their names.
     """
     old, new = kept.to_dict(), wanted.to_dict()
     pairs = [(old, new), *((old[part], new[part]) for part in ("data", "train"))]
-    may_change = ("data", "train", "source", "cache", "checkpoint_minutes", "keep_epochs")
+    moves = ("source", "cache", "start_weights")
+    may_change = ("data", "train", *moves, "checkpoint_minutes", "keep_epochs")
     return [
         name
         for before, after in pairs
@@ -99,7 +100,7 @@ def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> P
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
-        load_encoder_weights(generator, config.train.encoder_weights)
+        load_first_weights(generator, config.train)
         agree(str(generator.encoder.pretrained), "ImageNet weights")
     torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
     trainer = Trainer(
@@ -217,6 +218,21 @@ def check_apart(source: str, out: Path) -> None:
             f"{out}: lies inside {source}, and pictures of the run would become photos to train "
             "on; give a folder elsewhere"
         )
+
+
+def load_first_weights(generator: Generator, config: TrainConfig) -> None:
+    """What a run starts from: a whole generator's weights, or an encoder's."""
+    if config.start_weights is None:
+        load_encoder_weights(generator, config.encoder_weights)
+        return
+    other = load_generator(config.start_weights)
+    try:
+        generator.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        raise ColorizeError(
+            f"{config.start_weights}: a {other.encoder.name} that does not fit this run's "
+            f"{generator.encoder.name} generator; give --encoder {other.encoder.name}"
+        ) from error
 
 
 def load_encoder_weights(generator: Generator, wish: str) -> None:

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
-from colorize.batches import Batches, Shuffle, agree, crop_flip, random_crops, train_loader
+from colorize.batches import (
+    Batches,
+    Shuffle,
+    agree,
+    apply_gamma,
+    crop_flip,
+    random_crops,
+    random_gammas,
+    train_loader,
+)
 from colorize.config import TrainConfig
 from colorize.errors import ColorizeError
 
@@ -109,10 +118,10 @@ class Worker(Accelerator):
         return prepare_data_loader(loader, num_processes=processes, process_index=process)
 
 
-def epoch(photos, batch_size, process=0, processes=1, min_crop_area=1.0, **options):
-    config = TrainConfig(batch_size=batch_size, repeats=2, min_crop_area=min_crop_area)
+def epoch(photos, batch_size, process=0, processes=1, start=0, **settings):
+    config = TrainConfig(batch_size=batch_size, repeats=2, **settings)
     batches = Batches(Worker(process, processes), photos, config)
-    return [torch.cat(batch, dim=1) for batch in batches.epoch(seed=3, **options)]
+    return [torch.cat(batch, dim=1) for batch in batches.epoch(seed=3, start=start)]
 
 
 def test_an_epoch_goes_on_in_its_middle_with_the_same_batches(photos):
@@ -131,14 +140,51 @@ def test_zoomed_crops_go_on_in_the_middle_too(photos):
     assert not any(torch.equal(*pair) for pair in zip(whole, plain, strict=True))
 
 
-def test_processes_share_the_batches_of_one(photos):
+def test_gamma_leaves_black_white_and_the_order_of_greys():
+    L = torch.linspace(-1, 1, 101).expand(4, 1, 1, -1)
+    gammas = torch.tensor([0.5, 1.0, 1.7, 3.0])
+    changed = apply_gamma(L, gammas)
+    assert (changed.diff() > 0).all()
+    assert changed[..., 0].unique().tolist() == [-1]
+    assert changed[..., -1].unique().tolist() == [1]
+    assert torch.allclose(changed[1], L[1], atol=1e-6)
+    assert changed[:, 0, 0, 50].tolist() == pytest.approx(
+        [2 * 0.5**g - 1 for g in gammas.tolist()], abs=1e-6
+    )
+    rounded = torch.tensor([[[[-1.000001, 1.000001]]]])
+    assert apply_gamma(rounded, gammas[:1]).flatten().tolist() == [-1, 1]
+
+
+def test_lightness_jitter_has_the_spread_asked_for_and_is_of_its_epoch_alone():
+    logs = random_gammas(20_000, seed=5, spread=0.25).log()
+    assert logs.std().item() == pytest.approx(0.25, rel=0.03)
+    assert logs.mean().item() == pytest.approx(0, abs=0.01)
+    assert torch.equal(random_gammas(7, 5, 0.25), random_gammas(7, 5, 0.25))
+    assert not torch.equal(random_gammas(7, 5, 0.25), random_gammas(7, 6, 0.25))
+
+
+def test_lightness_jitter_changes_lightness_and_nothing_else(photos):
+    plain, jittered = (torch.cat(epoch(photos, 3, lightness_jitter=s)) for s in (0.0, 0.3))
+    assert torch.equal(plain[:, 1:], jittered[:, 1:])
+    moved = (jittered[:, :1] - plain[:, :1]).mean(dim=(1, 2, 3))
+    assert len(set(moved.tolist())) == len(plain) == 12  # each photo shown, by its own gamma
+    assert moved.min() < -0.02 < 0.02 < moved.max()
+
+
+def test_jittered_batches_go_on_in_the_middle_too(photos):
+    whole, rest = (epoch(photos, 3, lightness_jitter=0.3, start=start) for start in (0, 2))
+    assert all(torch.equal(*pair) for pair in zip(rest, whole[2:], strict=True))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_processes_share_the_batches_of_one(photos, jitter):
     """Two of 2 photos see what one of 4 sees: no photo twice, none left out, the same crops."""
-    whole = epoch(photos, 4)
-    shares = [epoch(photos, 2, process, 2) for process in range(2)]
+    whole = epoch(photos, 4, lightness_jitter=jitter)
+    shares = [epoch(photos, 2, process, 2, lightness_jitter=jitter) for process in range(2)]
     together = [torch.cat(pair) for pair in zip(*shares, strict=True)]
     assert len(together) == 3
     assert all(torch.equal(*pair) for pair in zip(together, whole, strict=True))
-    later = epoch(photos, 2, 1, 2, start=2)
+    later = epoch(photos, 2, 1, 2, start=2, lightness_jitter=jitter)
     assert torch.equal(later[0], shares[1][2])
 
 

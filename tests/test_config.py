@@ -40,6 +40,8 @@ CONFIGS = st.builds(
         TrainConfig,
         batch_size=st.integers(1, 10**9),
         min_crop_area=st.floats(0.01, 1.0),
+        lightness_jitter=st.floats(0.0, 1.0),
+        start_weights=st.none() | FOLDERS,
         repeats=COUNTS,
         pretrain_epochs=COUNTS,
         gan_epochs=COUNTS,

@@ -6,7 +6,7 @@ from conftest import scene, square_scenes
 
 from colorize.color import rgb_to_lab, scale_lab
 from colorize.data import PhotoSet
-from colorize.evaluate import measure, measure_batch
+from colorize.evaluate import at_working_size, measure, measure_batch
 from colorize.metrics import ciede2000, colorfulness
 
 
@@ -65,3 +65,22 @@ def test_rows_are_per_photo():
 def test_no_photos_no_measures():
     photos = square_scenes(1, 32)
     assert measure(grey, PhotoSet(photos.array, photos.rows[:0], [])) == {}
+
+
+@pytest.mark.parametrize("side", [40, 64, 150])
+def test_squares_of_any_size_are_seen_at_the_working_size(small_generator, side):
+    seen = []
+    small_generator.eval()
+    small_generator.register_forward_hook(lambda network, given, ab: seen.append(given[0]))
+    L = torch.randint(0, 2, (2, 1, side, side)) * 2.0 - 1  # bicubic overshoots this
+    ab = at_working_size(small_generator)(L)
+    assert ab.shape == (2, 2, side, side)
+    working = small_generator.working_size
+    assert seen[0].shape == (2, 1, working, working)
+    assert seen[0].abs().max() <= 1
+
+
+def test_at_its_own_size_a_generator_is_measured_untouched(small_generator):
+    side = small_generator.eval().working_size
+    L = torch.rand(1, 1, side, side) * 2 - 1
+    assert torch.equal(at_working_size(small_generator)(L), small_generator(L))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from conftest import write_photos
 from PIL import Image
 
 from colorize import run
-from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator
+from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator, save_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
+from colorize.errors import ColorizeError
+from colorize.generator import Generator
 
 
 def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
@@ -38,8 +41,6 @@ def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
 
 
 def test_grid_says_which_photos_were_trained_on(tmp_path, monkeypatch, photos, small_generator):
-    from colorize.checkpoint import save_weights
-
     save_weights(small_generator, tmp_path / "generator")
     seen = {}
     monkeypatch.setattr(run, "grid_of", lambda *args: seen.update(captions=args[2]))
@@ -135,3 +136,46 @@ def test_spectral_norm_and_kept_epochs_go_on_after_a_stop(tmp_path):
     wanted = dataclasses.replace(config, train=dataclasses.replace(config.train, keep_epochs=True))
     assert run.changed_settings(config, wanted) == []
     run.run_training(wanted, out, resume=True)
+
+
+def fine_tuning(tmp_path, **settings):
+    """The settings of a run that goes on from weights and does not change them."""
+    write_photos(tmp_path / "photos", 6)
+    unchanging = {"pretrain_lr": 0.0, "batch_size": 2, "pretrain_epochs": 1, "gan_epochs": 0}
+    start = str(tmp_path / "start")
+    return RunConfig(
+        DataConfig(str(tmp_path / "photos"), 32, val_fraction=0.2),
+        TrainConfig(start_weights=start, **unchanging),  # no ImageNet weights are asked for
+        **settings,
+    )
+
+
+def test_a_run_starts_from_weights_and_says_so(tmp_path):
+    config = fine_tuning(tmp_path)
+    torch.manual_seed(5)
+    start = Generator(working_size=64)
+    save_weights(start, tmp_path / "start")
+    run.run_training(config, tmp_path / "run")
+    trained = load_generator(tmp_path / "run" / "pretrained")
+    assert trained.working_size == 32  # the run's own
+    before, after = (dict(network.named_parameters()) for network in (start, trained))
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+    assert "weights of another run" in (tmp_path / "run" / "pretrained" / "README.md").read_text()
+
+
+def test_a_run_that_started_from_weights_goes_on_without_them(tmp_path):
+    config = fine_tuning(tmp_path)
+    save_weights(Generator(working_size=64), tmp_path / "start")
+    run.run_training(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "start")
+    moved = dataclasses.replace(config.train, start_weights=None)
+    assert run.changed_settings(config, dataclasses.replace(config, train=moved)) == []
+    run.run_training(config, tmp_path / "run", resume=True)
+
+
+def test_weights_of_another_encoder_are_refused(tmp_path):
+    config = fine_tuning(tmp_path, encoder="resnet34")
+    save_weights(Generator(working_size=64), tmp_path / "start")
+    with pytest.raises(ColorizeError, match=r"start: a resnet18 .*; give --encoder resnet18"):
+        run.run_training(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
