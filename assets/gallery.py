@@ -1,7 +1,8 @@
 """Draw the pictures of the README's gallery, by the weights for landscapes.
 
     python assets/gallery.py               # good, ordinary and failed ones; some that come in grey
-    python assets/gallery.py --run RUN     # also from a run with --keep-epochs: growth, L1 and GAN
+    python assets/gallery.py --run RUN     # also from a run with --keep-epochs: L1 and GAN, and, if
+                                           # it began with random weights, how colours grow
     python assets/gallery.py --beside OUT  # also beside the reference, as benchmarks/beside_run.py
                                            # has trained it
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import math
 import sys
 from io import BytesIO
@@ -26,6 +28,7 @@ from colorize.errors import ColorizeError
 from colorize.files import write_whole
 from colorize.photo import open_photo
 from colorize.predict import in_grey
+from colorize.run import load_config
 from colorize.sources import builtin_photos
 
 PHOTOS = ASSETS / "photos"
@@ -115,7 +118,15 @@ def draw_run(run: Path, out: Path) -> None:
     ]
     if not all(stages):
         raise ColorizeError(f"{run}: not both stages in its epochs/; train with --keep-epochs")
-    first, gan = stages
+    if load_config(run).train.start_weights is None:
+        draw_growth(*stages, out)
+    colorizers = [Colorizer.from_pretrained(run / name) for name in ("pretrained", "generator")]
+    titles = ["grey", "L1 alone", "L1, then GAN", "true"]
+    write(sheet(by_kind(colorizers), titles), out / "l1-and-gan.jpg")
+
+
+def draw_growth(first: list[Path], gan: list[Path], out: Path) -> None:
+    """Photos by the weights of some epochs of L1, and of the last one of the GAN."""
     count = len(first)
     shown = sorted({0, count // 8, count // 4, count // 2, count - 1})
     chosen = [*(first[i] for i in shown), gan[-1]]
@@ -123,19 +134,17 @@ def draw_run(run: Path, out: Path) -> None:
     rows = [versions(colorizers, name) for name in SHOWN_GROWING]
     titles = ["grey", *(path.name.replace("-", ", epoch ") for path in chosen), "true"]
     write(sheet({"": rows}, titles), out / "growth.jpg")
-    colorizers = [Colorizer.from_pretrained(run / name) for name in ("pretrained", "generator")]
-    titles = ["grey", "L1 alone", "L1, then GAN", "true"]
-    write(sheet(by_kind(colorizers), titles), out / "l1-and-gan.jpg")
 
 
-def reference(beside: Path, size: int) -> Colorizer:
-    """The recipe of most tutorials, as it was trained beside a run."""
+def reference(beside: Path) -> Colorizer:
+    """The recipe of most tutorials, as it was trained beside a run, and at its size."""
     sys.path.append(str(ASSETS.parent / "benchmarks"))
     from reference import Reference
 
     file = beside / "reference-gan.pt"
     if not file.is_file():
         raise ColorizeError(f"{file}: not there; train it with benchmarks/beside_run.py")
+    size = json.loads((beside / "beside_run.json").read_text())["size"]
     generator = Reference(size).generator
     generator.load_state_dict(torch.load(file, weights_only=True))
     return Colorizer(generator, size)
@@ -146,7 +155,7 @@ def draw(args: argparse.Namespace) -> None:
         draw_run(args.run, args.out)
     colorizer = Colorizer.from_pretrained(args.weights)
     if args.beside:
-        colorizers = [reference(args.beside, colorizer.size), colorizer]
+        colorizers = [reference(args.beside), colorizer]
         titles = ["grey", "the usual recipe", "this project", "true"]
         write(sheet(by_kind(colorizers), titles), args.out / "beside-reference.jpg")
     titles = ["grey", "coloured", "true"]

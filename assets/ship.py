@@ -1,6 +1,6 @@
 """Make `assets/weights/landscapes` of a run: half precision, measured, with its model card.
 
-    python assets/ship.py RUN --val PHOTOS [--share 0.93]
+    python assets/ship.py RUN --val PHOTOS [--size 96] [--share 0.93] [--before "30 epochs of ..."]
 
 PHOTOS are colour photos that the run has never seen. What is measured is what was written, loaded
 the way users load it. How far colours are strengthened, if at all, is found on the run's own
@@ -18,7 +18,7 @@ from colorize.card import CARD_NAME
 from colorize.checkpoint import ASSETS, load_generator, save_weights
 from colorize.data import PhotoSet, load_photo_set, load_photos
 from colorize.errors import ColorizeError
-from colorize.evaluate import measure
+from colorize.evaluate import at_working_size, measure
 from colorize.files import folder_beside
 from colorize.generator import Generator
 from colorize.run import load_config
@@ -31,13 +31,14 @@ research, but not be redistributed with a product, and whether that binds what w
 is not settled. Take these weights for research and for trying things out; for a product, train on
 photos whose licence you know.
 """
+BEFORE = "| before that | {before} |\n"
 STRONGER = (
     "| after training | colours made {factor:.3f} times as strong in the last layer: mean "
     "colourfulness {share:g} of the truth's on the photos held out |\n"
 )
 MEASURES = """\
-By these weights as they are here (16 bits), computed in float32 on a CPU, at {size}x{size}; never
-trained on:
+By these weights as they are here (16 bits), computed in float32 on a CPU, on photos of
+{size}x{size}, which they see at {seen}x{seen}; never trained on:
 
 {rows}
 To measure them yourself: `colorize evaluate --data PHOTOS --size {size}`; the second row is
@@ -71,11 +72,11 @@ def strengthen(generator: Generator, photos: PhotoSet, share: float) -> float:
     return factor
 
 
-def card(text: str, stronger: str, measures: str) -> str:
-    """The card of a run, told of these weights."""
+def card(text: str, more: str, measures: str) -> str:
+    """The card of a run, told of these weights; `more` are lines for the table of its training."""
     text = text.replace("FOLDER OR HUB NAME OF THESE WEIGHTS", "assets/weights/landscapes")
     text = re.sub(r"(?m)^\| photos \| [^:|]*:", f"| photos | {DATA}:", text)
-    text = text.replace("\n## Measures", f"{stronger}\n## Measures")
+    text = text.replace("\n## Measures", f"{more}\n## Measures")
     for section, content in (("Measures", measures), ("Licence", LICENCE)):
         text = re.sub(
             rf"(?s)(## {section}\n\n).*?(?=\n## )", lambda m, new=content: m[1] + new, text
@@ -88,7 +89,7 @@ def row(photos: str, generator: Generator, size: int) -> str:
     photo_set, unreadable = load_photo_set(photos, size)
     if unreadable:
         raise ColorizeError(unreadable[0])
-    measures = measure(generator, photo_set, full=True)
+    measures = measure(at_working_size(generator), photo_set, full=True)
     grey = measure(lambda L: L.new_zeros(len(L), 2, *L.shape[-2:]), photo_set)
     measures["grey_l1"] = grey["l1"]
     cells = (f"{measures[name]:.{digits}f}" for name, (_, digits) in COLUMNS.items())
@@ -96,25 +97,28 @@ def row(photos: str, generator: Generator, size: int) -> str:
     return f"| {len(photo_set)} {what} | {' | '.join(cells)} |\n"
 
 
-def ship(run: Path, val: str, out: Path, share: float | None = None) -> str:
+def ship(args: argparse.Namespace) -> str:
     """Write the folder, whole or not at all; gives the measures."""
-    generator, stronger = load_generator(run / "generator"), ""
-    size, told = generator.working_size, generator.card
+    run, out = args.run, args.out
+    generator = load_generator(run / "generator")
+    size, told = args.size or generator.working_size, generator.card
+    more = BEFORE.format(before=args.before) if args.before else ""
     if "## Licence" not in told:
         raise ColorizeError(f"{run}: its weights have no card of a finished run")
-    if share:
+    if args.share:
         config = load_config(run)
         held_out = load_photos(config.data, config.train.seed).val
-        stronger = STRONGER.format(factor=strengthen(generator, held_out, share), share=share)
+        factor = strengthen(generator, held_out, args.share)
+        more += STRONGER.format(factor=factor, share=args.share)
     out.parent.mkdir(parents=True, exist_ok=True)
     with folder_beside(out) as temporary:
         new = temporary / out.name
         save_weights(generator.half(), new)
         rows = f"| photos | {' | '.join(title for title, _ in COLUMNS.values())} |\n"
         rows += "|---" * (1 + len(COLUMNS)) + "|\n"
-        rows += "".join(row(photos, load_generator(new), size) for photos in (val, "builtin"))
-        measures = MEASURES.format(size=size, rows=rows)
-        (new / CARD_NAME).write_text(card(told, stronger, measures), encoding="utf-8")
+        rows += "".join(row(photos, load_generator(new), size) for photos in (args.val, "builtin"))
+        measures = MEASURES.format(size=size, seen=generator.working_size, rows=rows)
+        (new / CARD_NAME).write_text(card(told, more, measures), encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
         new.rename(out)
     return rows
@@ -125,12 +129,14 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder; its generator/ is taken")
     parser.add_argument("--val", required=True, help="photos to measure on")
     parser.add_argument("--out", type=Path, default=ASSETS / "weights" / "landscapes")
+    parser.add_argument("--size", type=int, help="of the photos measured; else the working size")
+    parser.add_argument("--before", help="what the weights had learnt that the run started from")
     parser.add_argument(
         "--share", type=float, help="strengthen colours to this share of the truth's colourfulness"
     )
     args = parser.parse_args()
     try:
-        print(ship(args.run, args.val, args.out, args.share))
+        print(ship(args))
     except ColorizeError as error:
         parser.error(str(error))
 

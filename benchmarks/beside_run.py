@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/beside_run"))
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
-    about = {"machine": describe(), "commit": commit()}  # now: hours later it may be another
     config = load_config(args.run)
+    about = {"size": config.data.size, "machine": describe(), "commit": commit()}
     names = load_photos(config.data, config.train.seed).train.names
     paths = source_paths(config.data.source)
     held_out, _ = load_photo_set(args.val, config.data.size)

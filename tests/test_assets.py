@@ -1,5 +1,8 @@
 """The scripts that make what `assets/` holds, run as they are."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,8 @@ from skimage.color import rgb2lab
 from colorize import Colorizer, cli
 from colorize.checkpoint import load_generator
 from colorize.data import load_photo_set, load_photos
-from colorize.evaluate import measure
+from colorize.evaluate import at_working_size, measure
+from colorize.files import write_json
 from colorize.run import load_config
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -45,7 +49,8 @@ def script(name, *arguments):
 
 
 def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_path):
-    printed = script("ship.py", run, "--val", run.parent / "photos", "--out", tmp_path / "weights")
+    words = ["--val", run.parent / "photos", "--out", tmp_path / "weights"]
+    printed = script("ship.py", run, *words, "--size", 48, "--before", "an epoch of nothing")
     with safe_open(tmp_path / "weights" / "model.safetensors", "pt") as file:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
     assert kinds == {"F16", "I64"}
@@ -54,14 +59,17 @@ def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_
     assert "FOLDER OR HUB NAME" not in card
     assert str(run.parent) not in card
     assert printed.strip() in card
+    assert "| before that | an epoch of nothing |" in card
+    assert "photos of\n48x48, which they see at 64x64" in card
     for source, told in ((str(run.parent / "photos"), "10 landscapes"), ("builtin", "7 photos")):
         (line,) = (line for line in card.splitlines() if line.startswith(f"| {told}"))
-        assert_told(line, load_generator(tmp_path / "weights"), source, 64)
+        assert_told(line, load_generator(tmp_path / "weights"), source, 48)
 
 
 def assert_told(line, generator, source, size):
     """A row of a card's table, to its last digit."""
-    measures = measure(generator, load_photo_set(source, size)[0], full=True)
+    photos, _ = load_photo_set(source, size)
+    measures = measure(at_working_size(generator), photos, full=True)
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     assert float(cells.pop(1)) > 0  # of plain grey
     names = ("l1", "psnr", "ssim", "ciede2000", "colorfulness", "true_colorfulness")
@@ -87,8 +95,20 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     from reference import Reference
 
     torch.save(Reference(64).generator.state_dict(), tmp_path / "reference-gan.pt")
+    (tmp_path / "beside_run.json").write_text('{"size": 64}')
     words = ["--weights", run / "generator", "--run", run, "--beside", tmp_path]
     script("gallery.py", *words, "--out", tmp_path)
+    later = tmp_path / "later"
+    shutil.copytree(run, later)
+    settings = json.loads((later / "config.json").read_text())
+    settings["train"]["start_weights"] = "others"
+    write_json(later / "config.json", settings)
+    (tmp_path / "second").mkdir()
+    script(
+        "gallery.py", "--weights", run / "generator", "--run", later, "--out", tmp_path / "second"
+    )
+    drawn = {file.name for file in (tmp_path / "second").iterdir()}
+    assert drawn == {"gallery.jpg", "grey-photos.jpg", "l1-and-gan.jpg"}
     for name in ("gallery", "grey-photos", "growth", "l1-and-gan", "beside-reference"):
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
@@ -101,7 +121,8 @@ def test_the_shipped_weights_are_small_and_do_what_their_card_says():
     assert sum(file.stat().st_size for file in folder.iterdir()) < 30_000_000
     card = (folder / "README.md").read_text()
     (line,) = (line for line in card.splitlines() if line.startswith("| 7 photos"))
-    assert_told(line, load_generator(), "builtin", load_generator().working_size)
+    size = int(re.search(r"(?:at|photos of)\s(\d+)x\1[,;]", card)[1])
+    assert_told(line, load_generator(), "builtin", size)
     assert "not settled" in card  # the licence of the photos
 
 
