@@ -144,7 +144,10 @@ def reference(beside: Path) -> Colorizer:
     file = beside / "reference-gan.pt"
     if not file.is_file():
         raise ColorizeError(f"{file}: not there; train it with benchmarks/beside_run.py")
-    size = json.loads((beside / "beside_run.json").read_text())["size"]
+    try:
+        size = json.loads((beside / "beside_run.json").read_text())["size"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ColorizeError(f"{beside / 'beside_run.json'}: does not say the size") from error
     generator = Reference(size).generator
     generator.load_state_dict(torch.load(file, weights_only=True))
     return Colorizer(generator, size)

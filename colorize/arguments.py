@@ -65,7 +65,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "lightness_jitter",
         type=_jitter,
         metavar="S",
-        help="spread of a random gamma on lightness, such as 0.25; for old, pale and dark prints",
+        help="spread of a random gamma on lightness; 0.25 for long runs",
     )
     add("--batch-size", train, "batch_size", type=_positive, help="photos in a step")
     add("--pretrain-epochs", train, "pretrain_epochs", type=_count, help="epochs with L1 alone")
@@ -77,7 +77,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "start_weights",
         type=_weights,
         metavar="WEIGHTS",
-        help="weights folder, or its name on the hub, to go on from; of the same encoder",
+        help="weights folder, or its name on the hub, to go on from; with --pretrain-lr 1e-4 or so",
     )
     add(
         "--encoder-weights",

@@ -57,7 +57,9 @@ class Batches:
             torch.manual_seed(seed + 1_000_003 * first)  # for networks that draw, as dropout does
             places = torch.arange(first, first + len(rgb)) % shown
             L, ab = to_network(crop_flip(rgb, size, crops[places]))
-            yield apply_gamma(L, gammas[places]) if self.config.lightness_jitter else L, ab
+            if self.config.lightness_jitter:
+                L = apply_gamma(L, gammas[places])
+            yield L, ab
 
     def _loader(self, seed: int, start: int = 0) -> DataLoader:
         config = self.config
@@ -86,21 +88,25 @@ def random_crops(count: int, whole: int, size: int, seed: int, min_area: float =
 
 
 def random_gammas(count: int, seed: int, spread: float) -> Tensor:
-    """Of an epoch's photos, in the order in which they are shown: (count,) on the CPU.
+    """How an epoch's photos change in lightness, in the order in which they are shown.
 
     Args:
-        spread: standard deviation of their logarithms.
+        seed: the epoch's.
+        spread: standard deviation of the logarithms.
+
+    Returns:
+        (count,) float32 above 0 on the CPU; 1 changes nothing.
     """
     random = torch.Generator().manual_seed(seed + 500_000)  # not what decides the crops
     return torch.exp(spread * torch.randn(count, generator=random))
 
 
 def apply_gamma(L: Tensor, gammas: Tensor) -> Tensor:
-    """Make photos darker (gamma above 1) or paler; black and white stay.
+    """Make photos darker (gamma above 1) or lighter; black and white stay.
 
     Args:
-        L: scaled, (B, 1, H, W).
-        gammas: (B,).
+        L: scaled, (B, 1, H, W) in [-1, 1]; so is what comes out.
+        gammas: (B,), see `random_gammas`.
     """
     share = ((L + 1) / 2).clamp(0, 1)  # of white; rounding may leave it a little
     return 2 * share ** gammas.to(L).view(-1, 1, 1, 1) - 1

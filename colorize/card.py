@@ -50,6 +50,10 @@ _OWN_LICENCE = (
     "**To be filled in by whoever publishes these weights**: where the photos are from, and what "
     "their licence allows."
 )
+_OTHERS_LICENCE = (
+    "\nTraining began with the weights of another run; what their card says of photos and licence "
+    "holds for these too.\n"
+)
 _ENCODER_WEIGHTS = {
     "imagenet": "with torchvision's ImageNet weights",
     "none": "with random weights",
@@ -122,4 +126,6 @@ def run_card(
         text += "No photo was held out.\n"
     text += "\n## Licence\n\nThe code is under the MIT licence. The weights learnt from photos. "
     text += _LICENCES.get(data.source, _OWN_LICENCE) + "\n"
+    if train.start_weights:
+        text += _OTHERS_LICENCE
     return text + _LIMITS.format(size=data.size)

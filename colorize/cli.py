@@ -124,7 +124,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
     evaluate.add_argument("--data", required=True, metavar="FOLDER|coco|builtin")
     add_weights(evaluate)
-    evaluate.add_argument("--size", type=size, default=256, help="side in pixels (default: 256)")
+    evaluate.add_argument(
+        "--size",
+        type=size,
+        default=256,
+        help="side of the squares that are compared, pixels (default: 256)",
+    )
     evaluate.add_argument(
         "--json", type=text_file, metavar="FILE", help="also write the measures here"
     )

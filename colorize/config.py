@@ -39,8 +39,8 @@ class TrainConfig:
     # Least area of a random crop as a share of size x size. Below 1 it zooms in: long runs on few
     # photos learn less by heart.
     min_crop_area: float = 1.0
-    # Standard deviation of the logarithm of a gamma put on each photo's lightness, another one each
-    # time: old prints are darker or paler than what a network learns from.
+    # Standard deviation, 0 to 1, of the logarithm of a gamma put on each photo's lightness, another
+    # one each time. Like small crops it keeps long runs from learning by heart. 0 is none.
     lightness_jitter: float = 0.0
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
     pretrain_epochs: int = 10
@@ -53,7 +53,9 @@ class TrainConfig:
     objective: str = "bce"  # one of OBJECTIVES
     discriminator_norm: str = "batch"  # one of DISCRIMINATOR_NORMS
     ema_decay: float = 0.998  # a step; the averaged generator is what is kept and shown
-    start_weights: str | None = None  # weights folder or hub name to go on from; None starts anew
+    # Weights folder or hub name of a generator to go on from, instead of `encoder_weights`. That
+    # wants a lower `pretrain_lr`, such as 1e-4 for a few epochs.
+    start_weights: str | None = None
     encoder_weights: str = "imagenet"  # one of ENCODER_WEIGHTS
     precision: str = "auto"  # one of PRECISIONS
     checkpoint_minutes: float = 10.0  # long epochs are saved in between, so that a stop costs less

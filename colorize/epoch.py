@@ -81,7 +81,7 @@ class EpochReport:
 
 
 def epoch_seed(seed: int, stage: str, epoch: int) -> int:
-    """What decides the order and the crops of an epoch, which is counted from 0.
+    """What decides the order, crops and gammas of an epoch, which is counted from 0.
 
     Nothing that ran before matters: a resumed run sees what an unbroken one sees.
     """

@@ -2,8 +2,8 @@
 
 1. A photo is brought to a square by `photo.fit_square`: resized to cover it (bicubic, antialiased),
    the middle kept; 8-bit sRGB. Grey photos count like any other.
-2. The generator sees L of that square and predicts ab. While training, that is its working size; in
-   `colorize evaluate` L is brought to it and ab back (`at_working_size`), as in `Colorizer`.
+2. The generator sees L of that square, brought to its working size, and its ab is brought back,
+   bilinearly (`at_working_size`); a run's own photos have that size from the start.
 3. RGB is composed of the true L and the predicted ab, what sRGB cannot show is pulled towards
    grey, and the result is rounded to 8 bits. That is compared with the photo; L1 is of scaled ab.
 4. Every measure is of one photo (`metrics.py` defines them), the summary is their mean over all;

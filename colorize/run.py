@@ -17,7 +17,7 @@ from colorize.data import Photos, load_photos, spread
 from colorize.device import process_state
 from colorize.discriminator import PatchGAN
 from colorize.errors import ColorizeError, printable
-from colorize.evaluate import measure
+from colorize.evaluate import at_working_size, measure
 from colorize.files import UNFINISHED, write_json, write_whole
 from colorize.folders import save_photo
 from colorize.generator import Generator
@@ -57,12 +57,11 @@ def load_config(out: Path) -> RunConfig:
 def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
     """Names of the settings that may not change when a run goes on, but would.
 
-    Files may have moved: that the photos are the same is checked by their names.
+    Photos and cache may have moved: that the photos are the same is checked by their names.
     """
     old, new = kept.to_dict(), wanted.to_dict()
     pairs = [(old, new), *((old[part], new[part]) for part in ("data", "train"))]
-    moves = ("source", "cache", "start_weights")
-    may_change = ("data", "train", *moves, "checkpoint_minutes", "keep_epochs")
+    may_change = ("data", "train", "source", "cache", "checkpoint_minutes", "keep_epochs")
     return [
         name
         for before, after in pairs
@@ -95,13 +94,13 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
 def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> Photos:
     """What each of several processes does; only the main one writes."""
     seed = config.train.seed
-    photos = load_photos(config.data, seed)  # decoded by one of the processes
-    process.print(printable(photos.summary()))
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
         load_first_weights(generator, config.train)
         agree(str(generator.encoder.pretrained), "ImageNet weights")
+    photos = load_photos(config.data, seed)  # decoded by one of the processes
+    process.print(printable(photos.summary()))
     torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
     trainer = Trainer(
         config.train,
@@ -141,9 +140,8 @@ def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:
             continue
         if len(photos.val):
             colorizer = Colorizer.from_pretrained(out / stage)
-            metrics[stage] = measure(
-                colorizer.generator, photos.val, device=colorizer.device, full=True
-            )
+            predict = at_working_size(colorizer.generator)
+            metrics[stage] = measure(predict, photos.val, device=colorizer.device, full=True)
         counts = (len(photos.train), len(photos.val), len(photos.grey))
         ours = [run_card(config, stage, counts, m.get(stage, {})) for m in (metrics, measured)]
         card = out / stage / CARD_NAME
@@ -221,7 +219,11 @@ def check_apart(source: str, out: Path) -> None:
 
 
 def load_first_weights(generator: Generator, config: TrainConfig) -> None:
-    """What a run starts from: a whole generator's weights, or an encoder's."""
+    """What a run starts from: a whole generator's weights, or an encoder's.
+
+    Raises:
+        ColorizeError: they cannot be had, or do not fit.
+    """
     if config.start_weights is None:
         load_encoder_weights(generator, config.encoder_weights)
         return
@@ -229,10 +231,10 @@ def load_first_weights(generator: Generator, config: TrainConfig) -> None:
     try:
         generator.load_state_dict(other.state_dict())
     except RuntimeError as error:
-        raise ColorizeError(
-            f"{config.start_weights}: a {other.encoder.name} that does not fit this run's "
-            f"{generator.encoder.name} generator; give --encoder {other.encoder.name}"
-        ) from error
+        told = "its decoder has other widths than a run's"
+        if other.encoder.name != generator.encoder.name:
+            told = f"its encoder is {other.encoder.name}; give --encoder {other.encoder.name}"
+        raise ColorizeError(f"{config.start_weights}: {told}") from error
 
 
 def load_encoder_weights(generator: Generator, wish: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from colorize.checkpoint import load_generator
 from colorize.data import to_network
 from colorize.errors import ColorizeError, one_line
+from colorize.evaluate import at_working_size
 from colorize.viz import Figure, jpeg
 
 _DISK = (errno.ENOSPC, errno.EROFS, errno.EIO)
@@ -81,9 +82,11 @@ def predictions(rgb: Tensor, weights: dict[str, Path]) -> tuple[Tensor, dict[str
     """L of photos, and their ab by several generators and in truth, for `viz.compare`.
 
     Args:
-        rgb: uint8 (n, 3, H, W).
+        rgb: uint8 (n, 3, S, S).
         weights: name to weights folder.
     """
     L, ab = to_network(rgb)
-    versions = {name: load_generator(folder)(L) for name, folder in weights.items()}
+    versions = {
+        name: at_working_size(load_generator(folder))(L) for name, folder in weights.items()
+    }
     return L, versions | {"truth": ab}

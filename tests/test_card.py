@@ -70,7 +70,12 @@ def test_licences_of_photos_that_are_known():
         RunConfig(DataConfig("a/odd|name")), "generator", (9, 1, 0), {}
     )
     config = replace(config, data=DataConfig("builtin"))
-    assert "CC0" in run_card(config, "generator", (9, 1, 0), {})
+    assert "CC0" in (card := run_card(config, "generator", (9, 1, 0), {}))
+    assert "another run" not in card
+    later = replace(config, train=TrainConfig(start_weights="a/secret/place"))
+    card = run_card(later, "generator", (9, 1, 0), {})
+    assert "holds for these too" in card.split("## Licence")[1]
+    assert "secret" not in card
 
 
 def test_a_network_of_no_run_has_a_bare_card(small_generator, tmp_path):

@@ -135,3 +135,14 @@ def test_any_unknown_setting_is_refused(name, inside):
 def test_unknown_settings_are_named(values):
     with pytest.raises(ColorizeError, match="colour"):
         RunConfig.from_dict(values)
+
+
+def test_weights_to_start_from_are_a_folder_from_anywhere_or_a_name_on_the_hub(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = {"weights": str(tmp_path / "weights"), "somebody/landscapes": "somebody/landscapes"}
+    for words, expected in given.items():
+        args = PARSER.parse_args(["--start-weights", words])
+        assert settings(args, RunConfig()).train.start_weights == expected

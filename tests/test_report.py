@@ -10,6 +10,7 @@ from PIL import Image
 
 from colorize import report
 from colorize.checkpoint import save_weights
+from colorize.generator import Generator
 
 
 @pytest.fixture
@@ -40,6 +41,18 @@ def test_files_agree_with_each_other(weights, tmp_path):
     for name in ("picture", "best_worst"):
         with Image.open(files[name]) as picture:
             assert picture.width > 500
+
+
+def test_photos_of_another_size_are_seen_at_the_working_size(weights, tmp_path, monkeypatch):
+    write_photos(tmp_path / "in", 3)
+    sizes = []
+    forward = Generator.forward
+    monkeypatch.setattr(
+        Generator, "forward", lambda g, L: sizes.append(L.shape[-1]) or forward(g, L)
+    )
+    report.evaluate_folder(str(tmp_path / "in"), weights, 48, picture=tmp_path / "grid.png")
+    assert set(sizes) == {32}
+    assert len(sizes) == 2  # measured, and drawn
 
 
 def test_fid_and_lpips_are_written_too(weights, tmp_path, monkeypatch):

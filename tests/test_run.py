@@ -169,13 +169,26 @@ def test_a_run_that_started_from_weights_goes_on_without_them(tmp_path):
     run.run_training(config, tmp_path / "run")
     shutil.rmtree(tmp_path / "start")
     moved = dataclasses.replace(config.train, start_weights=None)
-    assert run.changed_settings(config, dataclasses.replace(config, train=moved)) == []
+    wanted = dataclasses.replace(config, train=moved)
+    assert run.changed_settings(config, wanted) == ["start_weights"]  # the card tells of them
     run.run_training(config, tmp_path / "run", resume=True)
 
 
 def test_weights_of_another_encoder_are_refused(tmp_path):
     config = fine_tuning(tmp_path, encoder="resnet34")
     save_weights(Generator(working_size=64), tmp_path / "start")
-    with pytest.raises(ColorizeError, match=r"start: a resnet18 .*; give --encoder resnet18"):
+    with pytest.raises(
+        ColorizeError, match="start: its encoder is resnet18; give --encoder resnet18"
+    ):
         run.run_training(config, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_weights_of_another_decoder_are_refused_before_photos_are_looked_for(
+    tmp_path, small_generator
+):
+    config = fine_tuning(tmp_path)
+    save_weights(small_generator, tmp_path / "start")
+    config = dataclasses.replace(config, data=DataConfig(str(tmp_path / "nowhere"), 32))
+    with pytest.raises(ColorizeError, match="start: its decoder has other widths"):
+        run.run_training(config, tmp_path / "run")
