@@ -94,13 +94,13 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
 def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> Photos:
     """What each of several processes does; only the main one writes."""
     seed = config.train.seed
+    photos = load_photos(config.data, seed)  # decoded by one of the processes
+    process.print(printable(photos.summary()))
     torch.manual_seed(seed)
     generator = Generator(encoder=config.encoder, working_size=config.data.size)
     if not resume:  # a resumed run reads its weights from the checkpoint
         load_first_weights(generator, config.train)
         agree(str(generator.encoder.pretrained), "ImageNet weights")
-    photos = load_photos(config.data, seed)  # decoded by one of the processes
-    process.print(printable(photos.summary()))
     torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
     trainer = Trainer(
         config.train,

@@ -184,11 +184,8 @@ def test_weights_of_another_encoder_are_refused(tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_weights_of_another_decoder_are_refused_before_photos_are_looked_for(
-    tmp_path, small_generator
-):
+def test_weights_of_another_decoder_are_refused(tmp_path, small_generator):
     config = fine_tuning(tmp_path)
     save_weights(small_generator, tmp_path / "start")
-    config = dataclasses.replace(config, data=DataConfig(str(tmp_path / "nowhere"), 32))
     with pytest.raises(ColorizeError, match="start: its decoder has other widths"):
         run.run_training(config, tmp_path / "run")
