@@ -73,6 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
     config = load_config(args.run)
+    # Now: hours later the checkout may be at another commit.
     about = {"size": config.data.size, "machine": describe(), "commit": commit()}
     names = load_photos(config.data, config.train.seed).train.names
     paths = source_paths(config.data.source)

@@ -131,12 +131,6 @@ TRIALS: dict[str, dict[str, Change]] = {
         "learning rate 5e-4, lightness jitter 0.25": settings(
             pretrain_lr=5e-4, lightness_jitter=0.25
         ),
-        "learning rate 5e-4, a decoder twice as wide": both(
-            settings(pretrain_lr=5e-4), network(decoder_widths=(512, 256, 128, 64, 32))
-        ),
-        "learning rate 5e-4, ResNet-34": both(
-            settings(pretrain_lr=5e-4), network(encoder="resnet34")
-        ),
         "learning rate 2e-3": settings(pretrain_lr=2e-3),
         "batch 8": settings(batch_size=8),
         "batch 32": settings(batch_size=32),
