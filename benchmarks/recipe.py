@@ -84,6 +84,16 @@ def residual_branches_start_at_one(setup: Setup) -> None:
             block.bn2.weight.fill_(1.0)
 
 
+def dropout(share: float) -> Change:
+    """Of whole channels, after each decoder stage but the finest two, which paint the pixels."""
+
+    def change(setup: Setup) -> None:
+        for stage in setup.generator.stages[:3]:
+            stage.merge.append(nn.Dropout2d(share))
+
+    return change
+
+
 def adamw(generator: Generator, config: TrainConfig, betas: tuple[float, float]) -> AdamW:
     parameters = generator.parameters()
     return AdamW(
@@ -131,6 +141,10 @@ TRIALS: dict[str, dict[str, Change]] = {
         "learning rate 5e-4, lightness jitter 0.25": settings(
             pretrain_lr=5e-4, lightness_jitter=0.25
         ),
+        "learning rate 5e-4, dropout 0.2": both(settings(pretrain_lr=5e-4), dropout(0.2)),
+        "learning rate 5e-4, a decoder twice as wide": both(
+            settings(pretrain_lr=5e-4), network(decoder_widths=(512, 256, 128, 64, 32))
+        ),
         "learning rate 2e-3": settings(pretrain_lr=2e-3),
         "batch 8": settings(batch_size=8),
         "batch 32": settings(batch_size=32),
@@ -152,6 +166,7 @@ TRIALS: dict[str, dict[str, Change]] = {
         "hinge": settings(objective="hinge"),
         "lambda 30": settings(lambda_l1=30.0),
         "lambda 200": settings(lambda_l1=200.0),
+        "spectral norm in D, lambda 200": both(judge(norm="spectral"), settings(lambda_l1=200.0)),
         "learning rates 1e-4": settings(gan_lr=1e-4),
         "D's learning rate halved": instead(
             "stages.gan_optimizer", partial(unequal_adam, discriminator_lr=0.5)
