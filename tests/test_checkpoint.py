@@ -63,6 +63,14 @@ def test_weights_come_back(small_generator, weights):
     assert torch.equal(loaded(L), small_generator.eval()(L))
 
 
+def test_a_working_size_set_later_is_kept(small_generator, tmp_path):
+    for size in (128, 64):
+        small_generator.working_size = size
+        save_weights(small_generator, tmp_path / "weights")
+        small_generator = load_generator(tmp_path / "weights")
+        assert small_generator.working_size == size
+
+
 def test_from_pretrained_is_as_strict(weights):
     assert isinstance(Generator.from_pretrained(str(weights)), Generator)
     state = load_file(weights / "model.safetensors")
