@@ -1,0 +1,102 @@
+"""Record `app.webp`: the web page with the weights of this repository, in an installed Chromium.
+
+python assets/record.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Locator, Page, sync_playwright
+
+from colorize.checkpoint import ASSETS
+from colorize.files import write_whole
+
+WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+LOOK, MOVE = 1600, 250  # milliseconds a frame is shown: to be looked at, or on the way
+
+
+def shot(page: Page) -> Image.Image:
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    return picture.resize(SHOWN, Image.Resampling.LANCZOS)
+
+
+def drag(page: Page, line: Locator, shares: list[float]) -> list[Image.Image]:
+    """Draw the line to shares of the picture's width, left to right."""
+    box, handle = line.bounding_box(), line.locator(".inner").first.bounding_box()
+    middle = handle["y"] + handle["height"] / 2
+    page.mouse.move(handle["x"] + handle["width"] / 2, middle)
+    page.mouse.down()
+    shots = []
+    for share in shares:
+        page.mouse.move(box["x"] + share * box["width"], middle, steps=5)
+        page.wait_for_timeout(300)
+        shots.append(shot(page))
+    page.mouse.up()
+    return shots
+
+
+def visit(page: Page, example: int) -> list[tuple[Image.Image, int]]:
+    """Pick an example, draw the line, raise the strength; pictures and their milliseconds."""
+    page.wait_for_selector("#examples img")
+    frames = [(shot(page), LOOK)]
+    page.locator("#examples img").nth(example).click()
+    page.wait_for_selector("#line:has-text('coloured in')")
+    page.wait_for_timeout(1000)  # the picture comes after the line
+    frames.append((shot(page), LOOK))
+    frames += [(each, MOVE) for each in drag(page, page.locator("#shown"), [0.35, 0.2, 0.05])]
+    frames.append((shot(page), LOOK))
+    strength = page.get_by_label(re.compile("number input for Strength", re.IGNORECASE))
+    strength.fill("1.4")
+    strength.press("Enter")
+    strength.blur()
+    page.wait_for_timeout(3000)
+    frames.append((shot(page), 2 * LOOK))
+    return frames
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--example", type=int, default=2, help="which of the page's examples")
+    parser.add_argument("--port", type=int, default=7861)
+    parser.add_argument("--out", type=Path, default=ASSETS / "app.webp")
+    args = parser.parse_args()
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        parser.error(f"none of {', '.join(BROWSERS)} is installed")
+    command = [sys.executable, "-m", "colorize", "app", "--port", str(args.port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            url = re.search(r"http\S+", server.stdout.readline())[0]
+            with sync_playwright() as playwright:
+                chrome = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+                page = chrome.new_page(viewport=dict(zip(("width", "height"), WINDOW, strict=True)))
+                page.goto(url)
+                frames = visit(page, args.example)
+                chrome.close()
+        finally:
+            server.terminate()
+    pictures, milliseconds = zip(*frames, strict=True)
+    with write_whole(args.out) as temporary:
+        pictures[0].save(
+            temporary,
+            "webp",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=milliseconds,
+            loop=0,
+            quality=70,
+        )
+    print(args.out, len(pictures), "frames")
+
+
+if __name__ == "__main__":
+    main()
