@@ -23,6 +23,7 @@ from colorize.files import write_json
 from colorize.run import load_config
 
 ASSETS = Path(__file__).parent.parent / "assets"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SETTINGS = (
     "--size 64 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 "
     "--val-fraction 0.2 --keep-epochs"
@@ -113,6 +114,18 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
             assert len(picture.convert("RGB").getcolors(2**24)) > 1000
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium or Chrome here")
+def test_the_page_is_recorded_from_grey_to_coloured(tmp_path):
+    script("record.py", "--out", tmp_path / "app.webp")
+    with Image.open(tmp_path / "app.webp") as moving:
+        colours = []
+        for frame in (0, 1, moving.n_frames - 1):
+            moving.seek(frame)
+            colours.append(np.ptp(np.asarray(moving.convert("RGB")).astype(int), axis=-1).mean())
+    assert colours == sorted(colours)  # examples in grey, half of a photo, nearly all and stronger
+    assert colours[2] > colours[1] + 1
 
 
 def test_the_shipped_weights_are_small_and_do_what_their_card_says():
