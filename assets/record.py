@@ -21,6 +21,7 @@ from colorize.files import write_whole
 
 WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+WAIT = 120_000  # milliseconds; a machine may be busy
 LOOK, MOVE = 1600, 250  # milliseconds a frame is shown: to be looked at, or on the way
 
 
@@ -55,10 +56,13 @@ def visit(page: Page, example: int) -> list[tuple[Image.Image, int]]:
     frames += [(each, MOVE) for each in drag(page, page.locator("#shown"), [0.35, 0.2, 0.05])]
     frames.append((shot(page), LOOK))
     strength = page.get_by_label(re.compile("number input for Strength", re.IGNORECASE))
+    before = page.locator("#shown img").last.get_attribute("src")
     strength.fill("1.4")
     strength.press("Enter")
     strength.blur()
-    page.wait_for_timeout(3000)
+    another = "src => [...document.querySelectorAll('#shown img')].at(-1)?.src != src"
+    page.wait_for_function(another, arg=before)
+    page.wait_for_timeout(1000)
     frames.append((shot(page), 2 * LOOK))
     return frames
 
@@ -79,6 +83,7 @@ def main() -> None:
             with sync_playwright() as playwright:
                 chrome = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
                 page = chrome.new_page(viewport=dict(zip(("width", "height"), WINDOW, strict=True)))
+                page.set_default_timeout(WAIT)
                 page.goto(url)
                 frames = visit(page, args.example)
                 chrome.close()

@@ -1,10 +1,11 @@
 """Make `assets/weights/landscapes` of a run: half precision, measured, with its model card.
 
-    python assets/ship.py RUN --val PHOTOS [--size 96] [--share 0.93] [--before "30 epochs of ..."]
+    python assets/ship.py RUN --val PHOTOS [--size 96] [--working-size 160] [--share 0.93] [--before
+        "30 epochs of ..."]
 
 PHOTOS are colour photos that the run has never seen. What is measured is what was written, loaded
 the way users load it. How far colours are strengthened, if at all, is found on the run's own
-held-out photos.
+held-out photos; `evaluate --working-size` helps to find the size at which the network sees best.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def strengthen(generator: Generator, photos: PhotoSet, share: float) -> float:
     """
     factor = 1.0
     for _ in range(3):  # colourfulness is nearly, but not quite, proportional to it
-        found = measure(generator, photos)
+        found = measure(at_working_size(generator), photos)
         step = share * found["true_colorfulness"] / found["colorfulness"]
         for parameter in generator.head.parameters():
             parameter.data *= step
@@ -72,10 +73,16 @@ def strengthen(generator: Generator, photos: PhotoSet, share: float) -> float:
     return factor
 
 
-def card(text: str, more: str, measures: str) -> str:
-    """The card of a run, told of these weights; `more` are lines for the table of its training."""
+def card(text: str, seen: int, more: str, measures: str) -> str:
+    """The card of a run, told of these weights.
+
+    Args:
+        seen: their working size.
+        more: lines for the table of the training.
+    """
     text = text.replace("FOLDER OR HUB NAME OF THESE WEIGHTS", "assets/weights/landscapes")
     text = re.sub(r"(?m)^\| photos \| [^:|]*:", f"| photos | {DATA}:", text)
+    text = re.sub(r"(looks at a photo with )\d+ pixels", rf"\g<1>{seen} pixels", text)
     text = text.replace("\n## Measures", f"{more}\n## Measures")
     for section, content in (("Measures", measures), ("Licence", LICENCE)):
         text = re.sub(
@@ -101,6 +108,7 @@ def ship(args: argparse.Namespace) -> str:
     """Write the folder, whole or not at all; gives the measures."""
     run, out = args.run, args.out
     generator = load_generator(run / "generator")
+    generator.working_size = args.working_size or generator.working_size
     size, told = args.size or generator.working_size, generator.card
     more = BEFORE.format(before=args.before) if args.before else ""
     if "## Licence" not in told:
@@ -118,7 +126,9 @@ def ship(args: argparse.Namespace) -> str:
         rows += "|---" * (1 + len(COLUMNS)) + "|\n"
         rows += "".join(row(photos, load_generator(new), size) for photos in (args.val, "builtin"))
         measures = MEASURES.format(size=size, seen=generator.working_size, rows=rows)
-        (new / CARD_NAME).write_text(card(told, more, measures), encoding="utf-8")
+        (new / CARD_NAME).write_text(
+            card(told, generator.working_size, more, measures), encoding="utf-8"
+        )
         shutil.rmtree(out, ignore_errors=True)
         new.rename(out)
     return rows
@@ -130,6 +140,7 @@ def main() -> None:
     parser.add_argument("--val", required=True, help="photos to measure on")
     parser.add_argument("--out", type=Path, default=ASSETS / "weights" / "landscapes")
     parser.add_argument("--size", type=int, help="of the photos measured; else the working size")
+    parser.add_argument("--working-size", type=int, help="of the weights; else that of training")
     parser.add_argument("--before", help="what the weights had learnt that the run started from")
     parser.add_argument(
         "--share", type=float, help="strengthen colours to this share of the truth's colourfulness"

@@ -131,6 +131,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="side of the squares that are compared, pixels (default: 256)",
     )
     evaluate.add_argument(
+        "--working-size",
+        type=size,
+        metavar="N",
+        help="side at which the network sees them (default: its own)",
+    )
+    evaluate.add_argument(
         "--json", type=text_file, metavar="FILE", help="also write the measures here"
     )
     evaluate.add_argument(
@@ -241,5 +247,6 @@ def _evaluate(args: argparse.Namespace) -> None:
         picture=args.grid,
         best_worst=args.best_worst,
         perceptual=args.perceptual,
+        working_size=args.working_size,
     )
     print(table({"coloured": measures}))

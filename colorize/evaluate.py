@@ -30,12 +30,12 @@ from colorize.progress import bar
 MoreMeasures: TypeAlias = Callable[[Tensor, Tensor], dict[str, list[float]]]
 
 
-def at_working_size(generator: Generator) -> Callable[[Tensor], Tensor]:
+def at_working_size(generator: Generator, side: int | None = None) -> Callable[[Tensor], Tensor]:
     """A function from scaled L of squares (B, 1, S, S) to scaled ab (B, 2, S, S).
 
-    The generator sees them at its working size, whatever S is.
+    The generator sees them at `side`, its working size if none is given, whatever S is.
     """
-    side = generator.working_size
+    side = side or generator.working_size
 
     def predict(L: Tensor) -> Tensor:
         if L.shape[-1] == side:

@@ -28,6 +28,7 @@ def evaluate_folder(
     picture: Path | None = None,
     best_worst: Path | None = None,
     perceptual: bool = False,
+    working_size: int | None = None,
 ) -> dict[str, float]:
     """Measure weights on all readable photos of a folder, by the protocol of `evaluate.py`.
 
@@ -39,17 +40,18 @@ def evaluate_folder(
         picture: also draw eight of the photos here: grey, coloured, truth.
         best_worst: also draw the ten best and the ten worst by CIEDE2000 here.
         perceptual: also FID and LPIPS.
+        working_size: side at which the network sees the photos; its own if None.
 
     Raises:
         ColorizeError: no such folder or weights, no photo that can be read, or no way to the
             networks of FID and LPIPS.
     """
-    colorizer = Colorizer.from_pretrained(weights)
+    colorizer = Colorizer.from_pretrained(weights, working_size)
     more = Perceptual(colorizer.device) if perceptual else None
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
         print(f"left out: {printable(line)}")
-    predict = at_working_size(colorizer.generator)
+    predict = at_working_size(colorizer.generator, colorizer.size)
     rows = measure_each(predict, photos, device=colorizer.device, full=True, more=more)
     measures = means(rows)
     if more and (fid := more.fid()) is not None:
@@ -58,6 +60,7 @@ def evaluate_folder(
         write_csv(each, [{"photo": n, **row} for n, row in zip(photos.names, rows, strict=True)])
     if summary:
         of = {"data": data, "weights": weights or str(shipped_weights()), "size": size}
+        of["working_size"] = colorizer.size
         write_json(summary, of | {"photos": len(photos)} | measures)
     if picture:
         chosen = spread(len(photos), 8)
@@ -108,4 +111,5 @@ def best_and_worst(
 def grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
     """A figure of square uint8 photos (B, 3, S, S), coloured at the working size."""
     L, ab = to_network(rgb.to(colorizer.device))
-    return grid(L.cpu(), at_working_size(colorizer.generator)(L).cpu(), ab.cpu(), captions)
+    predicted = at_working_size(colorizer.generator, colorizer.size)(L)
+    return grid(L.cpu(), predicted.cpu(), ab.cpu(), captions)

@@ -116,6 +116,19 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
             assert len(picture.convert("RGB").getcolors(2**24)) > 1000
 
 
+def test_weights_that_see_best_at_another_size_are_shipped_so(run, tmp_path):
+    words = ("--val", run.parent / "photos", "--size", "48", "--share", "0.9")
+    script("ship.py", run, *words, "--working-size", "96", "--out", tmp_path / "weights")
+    generator = load_generator(tmp_path / "weights")
+    assert generator.working_size == 96
+    card = (tmp_path / "weights" / "README.md").read_text()
+    assert "photos of\n48x48, which they see at 96x96" in card
+    assert "| size | 64x64" in card  # in training
+    assert "looks at a photo with 96 pixels" in card
+    (line,) = (line for line in card.splitlines() if line.startswith("| 10 landscapes"))
+    assert_told(line, generator, str(run.parent / "photos"), 48)
+
+
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium or Chrome here")
 def test_the_page_is_recorded_from_grey_to_coloured(tmp_path):
     script("record.py", "--out", tmp_path / "app.webp")

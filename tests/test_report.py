@@ -53,6 +53,11 @@ def test_photos_of_another_size_are_seen_at_the_working_size(weights, tmp_path, 
     report.evaluate_folder(str(tmp_path / "in"), weights, 48, picture=tmp_path / "grid.png")
     assert set(sizes) == {32}
     assert len(sizes) == 2  # measured, and drawn
+    report.evaluate_folder(
+        str(tmp_path / "in"), weights, 48, tmp_path / "summary.json", working_size=64
+    )
+    assert sizes[2:] == [64]
+    assert json.loads((tmp_path / "summary.json").read_text())["working_size"] == 64
 
 
 def test_fid_and_lpips_are_written_too(weights, tmp_path, monkeypatch):
