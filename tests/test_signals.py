@@ -61,10 +61,10 @@ def test_a_request_that_python_drops_is_made_again():
 
 
 def test_a_stop_before_the_first_checkpoint_says_to_start_again(tmp_path):
-    write_photos(tmp_path / "photos", 10)
+    write_photos(tmp_path / "photos", 150)  # a first epoch that a slow signal still finds at work
     words = ["train", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "colorize", *words, *SETTINGS.split(), "--batch-size", "9"],
+        [sys.executable, "-m", "colorize", *words, *SETTINGS.split(), "--batch-size", "2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
