@@ -155,6 +155,9 @@ TRIALS: dict[str, dict[str, Change]] = {
         "D half as wide": judge(width=32),
         "spectral norm in D": judge(norm="spectral"),
         "spectral norm in D, hinge": both(judge(norm="spectral"), settings(objective="hinge")),
+        "spectral norm in D, least squares": both(
+            judge(norm="spectral"), settings(objective="lsgan")
+        ),
         "spectral norm in D, lambda 30": both(judge(norm="spectral"), settings(lambda_l1=30.0)),
         "spectral norm in D, half as wide": judge(norm="spectral", width=32),
         "spectral norm in D, its learning rate halved": both(
