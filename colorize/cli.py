@@ -131,10 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="side of the squares that are compared, pixels (default: 256)",
     )
     evaluate.add_argument(
-        "--working-size",
-        type=size,
-        metavar="N",
-        help="side at which the network sees them (default: its own)",
+        "--working-size", type=size, metavar="N", help="side at which the network sees them"
     )
     evaluate.add_argument(
         "--json", type=text_file, metavar="FILE", help="also write the measures here"
