@@ -1,6 +1,8 @@
 """Record `app.webp`: the web page with the weights of this repository, in an installed Chromium.
 
-python assets/record.py
+    python assets/record.py
+
+An example is picked, the line is drawn across it, the strength is raised.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from colorize.checkpoint import ASSETS
 from colorize.files import write_whole
 
 WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
+EXAMPLE = 2  # of the page's: a stream in a wood
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT = 120_000  # milliseconds; a machine may be busy
 LOOK, MOVE = 1600, 250  # milliseconds a frame is shown: to be looked at, or on the way
@@ -45,11 +48,11 @@ def drag(page: Page, line: Locator, shares: list[float]) -> list[Image.Image]:
     return shots
 
 
-def visit(page: Page, example: int) -> list[tuple[Image.Image, int]]:
-    """Pick an example, draw the line, raise the strength; pictures and their milliseconds."""
+def visit(page: Page) -> list[tuple[Image.Image, int]]:
+    """Pictures of what a visitor does, and the milliseconds that each is shown."""
     page.wait_for_selector("#examples img")
     frames = [(shot(page), LOOK)]
-    page.locator("#examples img").nth(example).click()
+    page.locator("#examples img").nth(EXAMPLE).click()
     page.wait_for_selector("#line:has-text('coloured in')")
     page.wait_for_timeout(1000)  # the picture comes after the line
     frames.append((shot(page), LOOK))
@@ -69,14 +72,12 @@ def visit(page: Page, example: int) -> list[tuple[Image.Image, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--example", type=int, default=2, help="which of the page's examples")
-    parser.add_argument("--port", type=int, default=7861)
     parser.add_argument("--out", type=Path, default=ASSETS / "app.webp")
     args = parser.parse_args()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         parser.error(f"none of {', '.join(BROWSERS)} is installed")
-    command = [sys.executable, "-m", "colorize", "app", "--port", str(args.port)]
+    command = [sys.executable, "-m", "colorize", "app"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             url = re.search(r"http\S+", server.stdout.readline())[0]
@@ -85,7 +86,7 @@ def main() -> None:
                 page = chrome.new_page(viewport=dict(zip(("width", "height"), WINDOW, strict=True)))
                 page.set_default_timeout(WAIT)
                 page.goto(url)
-                frames = visit(page, args.example)
+                frames = visit(page)
                 chrome.close()
         finally:
             server.terminate()

@@ -28,6 +28,7 @@ class Setup:
 
 
 Change = Callable[[Setup], None]
+WIDE = (512, 256, 128, 64, 32)  # a decoder twice as wide
 
 
 def settings(**values: Any) -> Change:
@@ -124,7 +125,7 @@ TRIALS: dict[str, dict[str, Change]] = {
         ),
         "learning rate 5e-4, dropout 0.2": both(settings(pretrain_lr=5e-4), dropout(0.2)),
         "learning rate 5e-4, a decoder twice as wide": both(
-            settings(pretrain_lr=5e-4), network(decoder_widths=(512, 256, 128, 64, 32))
+            settings(pretrain_lr=5e-4), network(decoder_widths=WIDE)
         ),
         "learning rate 2e-3": settings(pretrain_lr=2e-3),
         "batch 8": settings(batch_size=8),
@@ -136,7 +137,7 @@ TRIALS: dict[str, dict[str, Change]] = {
         "residual branches that do not start at zero": residual_branches_start_at_one,
         "Huber loss": instead("steps.l1_loss", huber),
         "random crops down to 0.36 of the area": settings(min_crop_area=0.36),
-        "a decoder twice as wide": network(decoder_widths=(512, 256, 128, 64, 32)),
+        "a decoder twice as wide": network(decoder_widths=WIDE),
         "its fine half twice as wide": network(decoder_widths=(256, 128, 128, 64, 32)),
         "ResNet-34": network(encoder="resnet34"),
     },

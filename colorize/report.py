@@ -59,8 +59,8 @@ def evaluate_folder(
     if each:
         write_csv(each, [{"photo": n, **row} for n, row in zip(photos.names, rows, strict=True)])
     if summary:
-        of = {"data": data, "weights": weights or str(shipped_weights()), "size": size}
-        of["working_size"] = colorizer.size
+        of = {"data": data, "weights": weights or str(shipped_weights())}
+        of |= {"size": size, "working_size": colorizer.size}
         write_json(summary, of | {"photos": len(photos)} | measures)
     if picture:
         chosen = spread(len(photos), 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 # Before torch is imported anywhere: the same sums in the same order on every machine size.
@@ -21,6 +22,9 @@ from colorize.generator import Generator
 from colorize.predict import Colorizer
 
 SMALL_WIDTHS = (32, 16, 16, 8, 8)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 # The same made-up examples in every run, and none refused for a machine that is slow.
 settings.register_profile(

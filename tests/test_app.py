@@ -5,7 +5,6 @@ import importlib.metadata
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import scene
+from conftest import BROWSER, scene
 from PIL import Image
 
 from colorize import cli
@@ -28,9 +27,6 @@ from colorize.page import _color, _examples, build_page
 from colorize.predict import in_grey
 from colorize.sources import builtin_photos
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 WAIT = 60_000  # milliseconds
 TEMPORARY = "colorize-app-*"

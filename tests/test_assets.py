@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_photos
+from conftest import BROWSER, write_photos
 from PIL import Image
 from safetensors import safe_open
 from skimage.color import rgb2lab
@@ -23,7 +23,6 @@ from colorize.files import write_json
 from colorize.run import load_config
 
 ASSETS = Path(__file__).parent.parent / "assets"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SETTINGS = (
     "--size 64 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 "
     "--val-fraction 0.2 --keep-epochs"
@@ -129,7 +128,7 @@ def test_weights_that_see_best_at_another_size_are_shipped_so(run, tmp_path):
     assert_told(line, generator, str(run.parent / "photos"), 48)
 
 
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium or Chrome here")
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome here")
 def test_the_page_is_recorded_from_grey_to_coloured(tmp_path):
     script("record.py", "--out", tmp_path / "app.webp")
     with Image.open(tmp_path / "app.webp") as moving:

@@ -207,11 +207,11 @@ def test_where_shows_every_part_and_the_cost(tmp_path):
 
 
 def test_ablate_times_every_variant():
-    output = run("ablate.py", "--size", 64, "--batch-size", 2, "--rounds", 5)
+    output = run("ablate.py", "--size", 128, "--batch-size", 2, "--rounds", 5)
     times = {line[:28].strip(): line.split()[-1] for line in output.splitlines()[2:]}
     assert times["as it is"] == "1.00x"
     assert {"D looks at the fake twice", "contiguous memory", "fastai's decoder"} < times.keys()
-    assert float(times["fastai's decoder"][:-1]) > 1.0  # 5 where a machine is free and photos large
+    assert float(times["fastai's decoder"][:-1]) > 1.2
 
 
 def test_scaling_of_known_numbers(scaling):
