@@ -33,16 +33,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 notebooks: $(READY)
-	$(BIN)/python notebooks/embed.py
+	$(BIN)/python scripts/embed.py
 
 previews: notebooks
-	$(BIN)/python notebooks/previews.py
+	$(BIN)/python scripts/previews.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 gallery: $(READY)
-	$(BIN)/python assets/gallery.py $(if $(RUN),--run $(RUN)) $(if $(BESIDE),--beside $(BESIDE))
+	$(BIN)/python scripts/gallery.py $(if $(RUN),--run $(RUN)) $(if $(BESIDE),--beside $(BESIDE))
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

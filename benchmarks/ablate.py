@@ -23,14 +23,13 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from colorize import stages, train
 from colorize.config import TrainConfig
-from colorize.errors import first_line
 from colorize.losses import gan_loss, l1_loss
-from colorize.memory import Accumulation, Losses
-from colorize.optimizers import weight_average
-from colorize.precision import pick_precision
-from colorize.train import Trainer
+from colorize.system.errors import first_line
+from colorize.trainer import Trainer
+from colorize.training.memory import Accumulation, Losses
+from colorize.training.optimizers import weight_average
+from colorize.training.precision import pick_precision
 
 
 def classic_step(
@@ -92,12 +91,12 @@ def without_average(trainer: Trainer) -> None:
     trainer.averaged.update_parameters = lambda network: None
 
 
-# What is taken back: names in a module to replace, or changes to a finished trainer.
+# What is taken back: names in `colorize.trainer` to replace, or changes to a finished trainer.
 REPLACED = {
-    "D looks at the fake twice": (stages, {"gan_step": classic_step}),
-    "Adam, foreach": (stages, {"gan_optimizer": partial(plain_adam, foreach=True)}),
-    "Adam, a loop": (stages, {"gan_optimizer": partial(plain_adam, foreach=False)}),
-    "weight average, a loop": (train, {"weight_average": average_one_by_one}),
+    "D looks at the fake twice": {"gan_step": classic_step},
+    "Adam, foreach": {"gan_optimizer": partial(plain_adam, foreach=True)},
+    "Adam, a loop": {"gan_optimizer": partial(plain_adam, foreach=False)},
+    "weight average, a loop": {"weight_average": average_one_by_one},
 }
 CHANGED = {
     "no weight average": without_average,
@@ -108,8 +107,8 @@ CHANGED = {
 
 def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Tensor, Tensor], Any]:
     """The GAN step of one variant."""
-    module, parts = REPLACED.get(name, (train, {}))
-    with patch.multiple(module, **parts) if parts else nullcontext():
+    parts = REPLACED.get(name)
+    with patch.multiple("colorize.trainer", **parts) if parts else nullcontext():
         trainer = noise_trainer(size, batch_size, precision)
         if name in CHANGED:
             CHANGED[name](trainer)
@@ -117,7 +116,7 @@ def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Te
 
     def run(L: Tensor, ab: Tensor) -> None:
         # The step looks its parts up when it is called.
-        with patch.multiple(module, **parts) if parts else nullcontext():
+        with patch.multiple("colorize.trainer", **parts) if parts else nullcontext():
             step(L, ab)
 
     return run

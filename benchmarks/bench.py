@@ -28,12 +28,11 @@ from PIL import Image
 from reference import Reference, loader
 from torch import Tensor
 
-from colorize.batches import crop_flip, random_crops, train_loader
-from colorize.cache import decode_once
-from colorize.data import PhotoSet, to_network
-from colorize.epoch import run_epoch
-from colorize.files import write_json
-from colorize.sources import builtin_photos
+from colorize.dataset import PhotoSet, crop_flip, random_crops, to_network, train_loader
+from colorize.photos.cache import decode_once
+from colorize.photos.sources import builtin_photos
+from colorize.system.files import write_json
+from colorize.trainer import run_epoch
 
 RESULTS = Path(__file__).with_name("results.json")
 LARGE = {1: (1152, 864), 12: (4000, 3000), 48: (8000, 6000)}  # megapixels to width and height

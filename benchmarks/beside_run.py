@@ -19,12 +19,12 @@ import torch
 from equal_time import COLUMNS, Rival
 from machine import commit, describe
 
-from colorize.checkpoint import load_generator
-from colorize.data import PhotoSet, load_photo_set, load_photos, spread, to_network
+from colorize.dataset import PhotoSet, load_photo_set, load_photos, spread, to_network
 from colorize.evaluate import measure
-from colorize.files import write_json
+from colorize.photos.sources import source_paths
+from colorize.pretrained import load_generator
 from colorize.run import load_config
-from colorize.sources import source_paths
+from colorize.system.files import write_json
 from colorize.viz import compare, save
 
 WEIGHTS = {"pretrain": "pretrained", "gan": "generator"}  # of a stage, in the run's folder

@@ -26,15 +26,14 @@ from reference import Reference, loader
 from torch import Tensor
 
 from colorize.config import DataConfig, TrainConfig
-from colorize.data import Photos, PhotoSet, load_photo_set, load_photos, spread, to_network
+from colorize.dataset import Photos, PhotoSet, load_photo_set, load_photos, spread, to_network
 from colorize.discriminator import PatchGAN
-from colorize.epoch import EpochReport
-from colorize.estimate import photos_per_second
 from colorize.evaluate import measure
-from colorize.files import write_json
 from colorize.generator import Generator
-from colorize.sources import source_paths
-from colorize.train import Trainer
+from colorize.notebook.estimate import photos_per_second
+from colorize.photos.sources import source_paths
+from colorize.system.files import write_json
+from colorize.trainer import EpochReport, Trainer
 from colorize.viz import grid, save
 
 COLUMNS = ("l1", "psnr", "ssim", "ciede2000", "colorfulness", "true_colorfulness")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from colorize import Colorizer
 from colorize.generator import Generator
-from colorize.sources import builtin_photos
+from colorize.photos.sources import builtin_photos
 
 
 def main() -> None:

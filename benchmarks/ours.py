@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from colorize.config import DataConfig, TrainConfig
-from colorize.data import Photos, PhotoSet
+from colorize.dataset import Photos, PhotoSet
 from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
-from colorize.train import Trainer
+from colorize.trainer import Trainer
 
 
 def photo_set(array: np.ndarray, count: int | None = None) -> PhotoSet:

@@ -24,11 +24,11 @@ from torch import Tensor
 from trials import TRIALS, Setup
 
 from colorize.config import PRECISIONS, DataConfig, TrainConfig
-from colorize.data import PhotoSet, load_photo_set, load_photos
+from colorize.dataset import PhotoSet, load_photo_set, load_photos
 from colorize.discriminator import PatchGAN
 from colorize.evaluate import measure
 from colorize.generator import Generator
-from colorize.train import Trainer
+from colorize.trainer import Trainer
 
 COLUMNS = ("l1", "psnr", "ssim", "ciede2000", "colorfulness", "delta_colorfulness")
 

@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook
 from where import seconds
 
-from colorize.files import write_json
+from colorize.system.files import write_json
 
 WITHIN, BETWEEN = 20e-6, 50e-6  # s a message, in a host and between hosts: assumed, not measured
 

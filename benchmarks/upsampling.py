@@ -21,9 +21,9 @@ from torch import Tensor
 
 from colorize import Colorizer
 from colorize.color import AB_SCALE, scaled_to_rgb
-from colorize.data import to_network
+from colorize.dataset import to_network
 from colorize.metrics import colorfulness, to_uint8
-from colorize.photo import find_photos, open_rgb
+from colorize.photos.read import find_photos, open_rgb
 from colorize.predict import color_map, to_tensor, working_shape
 
 LARGEST = 2560  # pixels of the longer side

@@ -19,11 +19,10 @@ from machine import commit, describe, peak_gb
 from ours import noise_batch, noise_trainer, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from colorize.batches import crop_flip, random_crops, train_loader
-from colorize.data import to_network
+from colorize.dataset import crop_flip, random_crops, to_network, train_loader
 from colorize.losses import gan_loss, l1_loss
-from colorize.optimizers import gan_optimizer
-from colorize.train import Trainer
+from colorize.trainer import Trainer
+from colorize.training.optimizers import gan_optimizer
 
 SWEEP = [(64, 4), (128, 4), (256, 4), (512, 4), (128, 1), (128, 16), (128, 64)]  # size, batch
 

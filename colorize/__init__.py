@@ -6,8 +6,8 @@ __version__ = "0.1.0"
 __all__ = ["ColorizeError", "Colorizer", "__version__"]
 
 if TYPE_CHECKING:
-    from colorize.errors import ColorizeError
     from colorize.predict import Colorizer
+    from colorize.system.errors import ColorizeError
 
 
 def __getattr__(name: str) -> type:
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> type:
 
         return Colorizer
     if name == "ColorizeError":
-        from colorize.errors import ColorizeError
+        from colorize.system.errors import ColorizeError
 
         return ColorizeError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

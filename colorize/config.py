@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 ENCODER_WEIGHTS = ("imagenet", "none", "auto")

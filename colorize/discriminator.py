@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from colorize.config import DISCRIMINATOR_NORMS
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 
 class PatchGAN(nn.Module):

@@ -1,6 +1,6 @@
 """Measure a generator on photos: the same protocol while training and in `colorize evaluate`.
 
-1. A photo is brought to a square by `photo.fit_square`: resized to cover it (bicubic, antialiased),
+1. A photo is brought to a square by `photos.read.fit_square`: resized to cover it (bicubic, antialiased),
    the middle kept; 8-bit sRGB. Grey photos count like any other.
 2. The generator sees L of that square, brought to its working size, and its ab is brought back,
    bilinearly (`at_working_size`); a run's own photos have that size from the start.
@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import TypeAlias
 
@@ -21,10 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorize.color import scaled_to_rgb
-from colorize.data import PhotoSet, to_network
+from colorize.config import DataConfig
+from colorize.dataset import PhotoSet, load_photo_set, spread, to_network
 from colorize.generator import Generator
 from colorize.metrics import ab_l1, ciede2000, colorfulness, psnr, ssim, to_uint8
-from colorize.progress import bar
+from colorize.predict import Colorizer
+from colorize.pretrained import shipped_weights
+from colorize.system.errors import ColorizeError, first_line, printable
+from colorize.system.files import write_csv, write_json
+from colorize.system.progress import bar
+from colorize.viz import Figure, grid, save
 
 # Coloured and true photos, uint8 (B, 3, H, W), to more measures of each photo, by name.
 MoreMeasures: TypeAlias = Callable[[Tensor, Tensor], dict[str, list[float]]]
@@ -122,3 +130,151 @@ def measure_batch(
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
+
+
+_NEEDED = {"torchmetrics": "torchmetrics", "torch_fidelity": "torch-fidelity"}
+_LEAST = 2  # photos; the covariance of one is nothing
+
+
+class Perceptual:
+    """Collects photos for FID and gives the LPIPS of each; a `MoreMeasures` of `evaluate`.
+
+    FID: Heusel et al. 2017, Frechet distance between the Inception features (2048, after pooling)
+    of the coloured and the true photos. It falls as their number grows: compare like with like.
+    LPIPS: Zhang et al. 2018, distance between AlexNet features of a photo and its truth.
+
+    Raises:
+        ColorizeError: a package is missing, or a network cannot be downloaded.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        missing = [pip for name, pip in _NEEDED.items() if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ColorizeError(
+                f"FID and LPIPS need more packages: pip install {' '.join(missing)}"
+            )
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        try:
+            fid = FrechetInceptionDistance()
+            lpips = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
+        except Exception as error:  # the network's, the disk's, or a damaged file's
+            raise ColorizeError(
+                f"the networks of FID and LPIPS cannot be had ({first_line(error)}); once "
+                f"downloaded they are kept in {torch.hub.get_dir()}/checkpoints; or leave out "
+                "--perceptual"
+            ) from error
+        # FID adds up in double precision, which Apple's GPUs have not.
+        self._device = torch.device("cpu" if torch.device(device).type == "mps" else device)
+        self._fid, self._lpips = fid.to(self._device), lpips.to(self._device)
+        self._photos = 0
+
+    def __call__(self, colored: Tensor, true: Tensor) -> dict[str, list[float]]:
+        """LPIPS of each photo of a batch; both uint8 (B, 3, H, W)."""
+        colored, true = colored.to(self._device), true.to(self._device)
+        self._fid.update(true, real=True)
+        self._fid.update(colored, real=False)
+        self._photos += len(true)
+        pairs = zip(colored.split(1), true.split(1), strict=True)
+        return {"lpips": [self._lpips(a / 255, b / 255).item() for a, b in pairs]}
+
+    def fid(self) -> float | None:
+        """FID of all photos so far; None for fewer than two."""
+        return self._fid.compute().item() if self._photos >= _LEAST else None
+
+
+def evaluate_folder(
+    data: str,
+    weights: str | None,
+    size: int,
+    summary: Path | None = None,
+    each: Path | None = None,
+    picture: Path | None = None,
+    best_worst: Path | None = None,
+    perceptual: bool = False,
+    working_size: int | None = None,
+) -> dict[str, float]:
+    """Measure weights on all readable photos of a folder, by the protocol of `evaluate.py`.
+
+    Args:
+        data: a folder, "coco" or "builtin".
+        weights: a weights folder, or a hub name; None takes those of the checkout.
+        summary: also write the means here, as JSON.
+        each: also write the measures of each photo here, as CSV.
+        picture: also draw eight of the photos here: grey, coloured, truth.
+        best_worst: also draw the ten best and the ten worst by CIEDE2000 here.
+        perceptual: also FID and LPIPS.
+        working_size: side at which the network sees the photos; its own if None.
+
+    Raises:
+        ColorizeError: no such folder or weights, no photo that can be read, or no way to the
+            networks of FID and LPIPS.
+    """
+    colorizer = Colorizer.from_pretrained(weights, working_size)
+    more = Perceptual(colorizer.device) if perceptual else None
+    photos, unreadable = load_photo_set(data, size)
+    for line in unreadable:
+        print(f"left out: {printable(line)}")
+    predict = at_working_size(colorizer.generator, colorizer.size)
+    rows = measure_each(predict, photos, device=colorizer.device, full=True, more=more)
+    measures = means(rows)
+    if more and (fid := more.fid()) is not None:
+        measures["fid"] = round(fid, 4)
+    if each:
+        write_csv(each, [{"photo": n, **row} for n, row in zip(photos.names, rows, strict=True)])
+    if summary:
+        of = {"data": data, "weights": weights or str(shipped_weights())}
+        of |= {"size": size, "working_size": colorizer.size}
+        write_json(summary, of | {"photos": len(photos)} | measures)
+    if picture:
+        chosen = spread(len(photos), 8)
+        captions = [Path(photos.names[row]).name for row in chosen]
+        save(grid_of(colorizer, photos.__getitems__(chosen), captions), picture)
+    if best_worst:
+        save(best_and_worst(rows, photos, colorizer), best_worst)
+    return measures
+
+
+def table(metrics: dict[str, dict[str, float]]) -> str:
+    """Measures as text, a row a network."""
+    names = next(iter(metrics.values()), {})
+    # As wide as it must be: the output of a notebook cell has room for 90 characters.
+    titles = {name: f"{name.replace('colorfulness', 'colorf.'):>7}" for name in names}
+    lines = [" " * 10 + "".join(f"  {title}" for title in titles.values())]
+    for stage, row in metrics.items():
+        cells = (f"  {row[name]:>{len(title)}.4f}" for name, title in titles.items())
+        lines.append(f"{stage:<10}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def best_and_worst(
+    rows: Sequence[dict[str, float]], photos: PhotoSet, colorizer: Colorizer, most: int = 10
+) -> Figure:
+    """Grid of the best photos by CIEDE2000, on the left, and the worst, on the right.
+
+    Grey photos are left out, as long as there are others: they are easy, and would be the best.
+
+    Args:
+        rows: what `measure_each` gives for `photos`.
+        most: of either; fewer if there are not twice as many photos.
+    """
+    least = DataConfig().min_colorfulness
+    vivid = [i for i, row in enumerate(rows) if row["true_colorfulness"] >= least]
+    order = sorted(vivid or range(len(rows)), key=lambda i: rows[i]["ciede2000"])
+    count = min(most, max(1, len(order) // 2))
+    chosen, captions = [], []
+    for pair in zip(order[:count], order[::-1][:count], strict=True):
+        for i, which in zip(pair, ("best", "worst"), strict=True):
+            chosen.append(i)
+            name = Path(photos.names[i]).name
+            captions.append(f"{which}: {name}, {rows[i]['ciede2000']:.1f}")
+    return grid_of(colorizer, photos.__getitems__(chosen), captions)
+
+
+@torch.inference_mode()
+def grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
+    """A figure of square uint8 photos (B, 3, S, S), coloured at the working size."""
+    L, ab = to_network(rgb.to(colorizer.device))
+    predicted = at_working_size(colorizer.generator, colorizer.size)(L)
+    return grid(L.cpu(), predicted.cpu(), ab.cpu(), captions)

@@ -15,11 +15,11 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from torch import Tensor, nn
 
-from colorize.card import CARD_NAME, bare_card
 from colorize.color import L_SCALE, lightness_to_grey
 from colorize.config import ENCODERS
-from colorize.errors import ColorizeError, first_line
-from colorize.tensors import read_tensors, write_tensors
+from colorize.system.errors import ColorizeError, first_line
+from colorize.weights.card import CARD_NAME, bare_card
+from colorize.weights.tensors import read_tensors, write_tensors
 
 MIN_SIDE = 32  # pixels; the encoder halves five times
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

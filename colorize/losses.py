@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorize.config import OBJECTIVES
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 
 def gan_loss(

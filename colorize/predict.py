@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from colorize.checkpoint import load_generator
 from colorize.color import lightness, lightness_to_grey, scale_lab, scaled_to_rgb
-from colorize.data import to_network
+from colorize.dataset import to_network
 from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
-from colorize.pixels import to_rgb, upright
+from colorize.photos.pixels import to_rgb, upright
+from colorize.pretrained import load_generator
 
 # Pixels painted at a time, whatever the photo's size: what a CPU's cache holds; a GPU wants more.
 _STRIP, _STRIP_ON_GPU = 2**18, 2**22
@@ -69,7 +69,7 @@ class Colorizer:
         """Load weights from a folder or by their hub name; None takes those of the checkout.
 
         Raises:
-            ColorizeError: it cannot, see `checkpoint.load_generator`.
+            ColorizeError: it cannot, see `pretrained.load_generator`.
         """
         return cls(load_generator(weights), size, device, strength, flip)
 

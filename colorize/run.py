@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 
-from colorize.batches import agree
-from colorize.card import CARD_NAME, bare_card, run_card
-from colorize.checkpoint import ASSETS, has_checkpoint, load_generator, shipped_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.data import Photos, load_photos, spread
-from colorize.device import process_state
+from colorize.dataset import Photos, agree, load_photos, spread
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError, printable
-from colorize.evaluate import at_working_size, measure
-from colorize.files import UNFINISHED, write_json, write_whole
-from colorize.folders import save_photo
+from colorize.evaluate import at_working_size, grid_of, measure, table
 from colorize.generator import Generator
-from colorize.lock import only_run
-from colorize.photo import open_photo
+from colorize.photos.read import open_photo
+from colorize.photos.sources import builtin_photos
+from colorize.photos.write import save_photo
 from colorize.predict import Colorizer
-from colorize.report import grid_of, table
-from colorize.sources import builtin_photos
-from colorize.train import Trainer
-from colorize.viz import Figure, sample_saver, save
+from colorize.pretrained import ASSETS, load_generator, shipped_weights
+from colorize.system.device import process_state
+from colorize.system.errors import ColorizeError, printable
+from colorize.system.files import UNFINISHED, write_json, write_whole
+from colorize.system.lock import only_run
+from colorize.trainer import EpochReport, Trainer
+from colorize.training.checkpoint import has_checkpoint
+from colorize.viz import Figure, curves, grid, save
+from colorize.weights.card import CARD_NAME, bare_card, run_card
 
 # Seven photos can only be learnt by heart, so: many crops of each, few held out, a short average.
 DEMO = RunConfig(
@@ -247,3 +247,15 @@ def load_encoder_weights(generator: Generator, wish: str) -> None:
         if wish == "imagenet":
             raise
         process_state().print(f"{error}; going on without them")
+
+
+def sample_saver(out: Path) -> Callable[[EpochReport], None]:
+    """A callback that writes `samples/STAGE-EPOCH.png` and `curves.png` in a run folder."""
+
+    def on_epoch(report: EpochReport) -> None:
+        title = f"{report.stage}, epoch {report.epoch} of {report.epochs}: held-out photos"
+        figure = grid(report.L, report.ab_predicted, report.ab_true, title=title)
+        save(figure, out / "samples" / f"{report.stage}-{report.epoch:03d}.png")
+        save(curves(report.history), out / "curves.png")
+
+    return on_epoch

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from colorize.losses import gan_loss, l1_loss
-from colorize.memory import Accumulation, Losses
+from colorize.training.memory import Accumulation, Losses
 
 Backward = Callable[..., None]
 

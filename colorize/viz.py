@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from statistics import fmean
@@ -17,9 +17,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from colorize.color import AB_SCALE, L_SCALE, lightness_to_grey, rgb_to_lab, scaled_to_rgb
-from colorize.epoch import EpochReport
-from colorize.errors import ColorizeError, printable
-from colorize.files import write_whole
+from colorize.system.errors import ColorizeError, printable
+from colorize.system.files import write_whole
 
 _A_COLORS = LinearSegmentedColormap.from_list("a", ["#00a070", "#777777", "#e0108a"])
 _B_COLORS = LinearSegmentedColormap.from_list("b", ["#1060ff", "#777777", "#f0c000"])
@@ -225,7 +224,7 @@ def before_after(before: Image, after: Image, width: float = 12.0) -> Figure:
 
 def save(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Write a figure as the kind of picture that the suffix names, whole."""
-    # Not into the file: see `folders.save_photo`.
+    # Not into the file: see `photos.write.save_photo`.
     figure.savefig(encoded := BytesIO(), format=path.suffix[1:], dpi=dpi)
     with write_whole(path) as temporary:
         temporary.write_bytes(encoded.getbuffer())
@@ -236,15 +235,3 @@ def jpeg(figure: Figure, dpi: int) -> bytes:
     file = BytesIO()
     figure.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": 88})
     return file.getvalue()
-
-
-def sample_saver(out: Path) -> Callable[[EpochReport], None]:
-    """A callback that writes `samples/STAGE-EPOCH.png` and `curves.png` in a run folder."""
-
-    def on_epoch(report: EpochReport) -> None:
-        title = f"{report.stage}, epoch {report.epoch} of {report.epochs}: held-out photos"
-        figure = grid(report.L, report.ab_predicted, report.ab_true, title=title)
-        save(figure, out / "samples" / f"{report.stage}-{report.epoch:03d}.png")
-        save(curves(report.history), out / "curves.png")
-
-    return on_epoch

@@ -1,7 +1,7 @@
 """Write the set-up cell, which carries the package, and the Colab badge into the notebooks.
 
-python notebooks/embed.py            # after any change of the package
-python notebooks/embed.py --check    # exit code 1 if a notebook is stale
+python scripts/embed.py            # after any change of the package
+python scripts/embed.py --check    # exit code 1 if a notebook is stale
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-HERE = Path(__file__).parent
-PROJECT = HERE.parent
+PROJECT = Path(__file__).parent.parent
 TAG = "setup"
 SETUP = """\
 # @title Set-up: run me. Nothing needs to be installed by hand. {{ display-mode: "form" }}
@@ -34,7 +33,7 @@ CARRIED = "{carried}"  # noqa: E501
 NEEDED = "accelerate fastai huggingface_hub matplotlib numpy PIL=pillow safetensors"
 NEEDED += " skimage=scikit-image sklearn=scikit-learn torch torchvision tqdm"
 for folder in (pathlib.Path.cwd(), pathlib.Path.cwd().parent):
-    if (folder / "colorize" / "notebook.py").is_file():
+    if (folder / "colorize" / "notebook").is_dir():
         sys.path.insert(0, str(folder))  # a checkout around this notebook
         break
 else:
@@ -48,7 +47,7 @@ pairs = [(*name.split("="), name)[:2] for name in NEEDED.split()]  # import name
 if missing := [package for module, package in pairs if not importlib.util.find_spec(module)]:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
 warnings.filterwarnings("ignore", "IProgress")  # of a progress bar that is not used here
-from colorize.views import one_line_errors  # noqa: E402
+from colorize.notebook.views import one_line_errors  # noqa: E402
 
 one_line_errors()
 print("colorize from", importlib.util.find_spec("colorize").origin)"""
@@ -56,7 +55,10 @@ print("colorize from", importlib.util.find_spec("colorize").origin)"""
 
 def files_of(package: Path) -> dict[str, bytes]:
     """Name in the archive to content."""
-    return {f"{package.name}/{path.name}": path.read_bytes() for path in package.glob("*.py")}
+    return {
+        path.relative_to(package.parent).as_posix(): path.read_bytes()
+        for path in package.rglob("*.py")
+    }
 
 
 def pack(files: dict[str, bytes]) -> str:
@@ -125,7 +127,7 @@ def main() -> int:
     files = files_of(PROJECT / "colorize")
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     stale = []
-    for path in sorted(HERE.glob("*.ipynb")):
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
         text = update(path, files, settings)
         if text != path.read_text():
             stale.append(path.name)

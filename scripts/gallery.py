@@ -1,9 +1,9 @@
 """Draw the pictures of the README's gallery, by the weights for landscapes.
 
-    python assets/gallery.py               # good, ordinary and failed ones; some that come in grey
-    python assets/gallery.py --run RUN     # also from a run with --keep-epochs: L1 and GAN, and, if
-                                           # it began with random weights, how colours grow
-    python assets/gallery.py --beside OUT  # also beside the reference, as benchmarks/beside_run.py
+    python scripts/gallery.py               # good, ordinary, failed ones; some that come in grey
+    python scripts/gallery.py --run RUN     # also from a run with --keep-epochs: L1 and GAN,
+                                           # and, if it began with random weights, how colours grow
+    python scripts/gallery.py --beside OUT  # also beside the reference, as benchmarks/beside_run.py
                                            # has trained it
 
 What the photos are and what their licences say: photos/README.md.
@@ -23,13 +23,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from colorize import Colorizer
-from colorize.checkpoint import ASSETS
-from colorize.errors import ColorizeError
-from colorize.files import write_whole
-from colorize.photo import open_photo
+from colorize.photos.read import open_photo
+from colorize.photos.sources import builtin_photos
 from colorize.predict import in_grey
+from colorize.pretrained import ASSETS
 from colorize.run import load_config
-from colorize.sources import builtin_photos
+from colorize.system.errors import ColorizeError
+from colorize.system.files import write_whole
 
 PHOTOS = ASSETS / "photos"
 KINDS = {

@@ -2,7 +2,7 @@
 
 The first of how_it_works.ipynb also becomes a picture for the README.
 
-python notebooks/previews.py    # ten minutes on a CPU; GitHub and VS Code then show the pictures
+python scripts/previews.py    # ten minutes on a CPU; GitHub and VS Code then show the pictures
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import papermill
 from embed import text_of
 from PIL import Image
 
-HERE = Path(__file__).parent
+PROJECT = Path(__file__).parent.parent
+NOTEBOOKS = PROJECT / "notebooks"
 PARAMETERS = {
     "colorize": {"DATA": "builtin"},
     "how_it_works": {},
@@ -70,14 +71,14 @@ def keep(path: Path, executed: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, parameters in PARAMETERS.items():
-            path, executed = HERE / f"{name}.ipynb", Path(folder) / f"{name}.ipynb"
+            path, executed = NOTEBOOKS / f"{name}.ipynb", Path(folder) / f"{name}.ipynb"
             papermill.execute_notebook(
                 path, executed, parameters, cwd=folder, kernel_name="python3"
             )
             keep(path, executed)
             print(f"{path}: {path.stat().st_size:,} bytes")
-    first = next(pictures_of(HERE / "how_it_works.ipynb"))
-    (HERE.parent / "assets" / "how_it_works.jpg").write_bytes(base64.b64decode(first))
+    first = next(pictures_of(NOTEBOOKS / "how_it_works.ipynb"))
+    (PROJECT / "assets" / "how_it_works.jpg").write_bytes(base64.b64decode(first))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Record `app.webp`: the web page with the weights of this repository, in an installed Chromium.
 
-    python assets/record.py
+    python scripts/record.py
 
 An example is picked, the line is drawn across it, the strength is raised.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from colorize.checkpoint import ASSETS
-from colorize.files import write_whole
+from colorize.pretrained import ASSETS
+from colorize.system.files import write_whole
 
 WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
 EXAMPLE = 2  # of the page's: a stream in a wood

@@ -1,7 +1,7 @@
 """Make `assets/weights/landscapes` of a run: half precision, measured, with its model card.
 
-    python assets/ship.py RUN --val PHOTOS [--size 96] [--working-size 160] [--share 0.93] [--before
-        "30 epochs of ..."]
+    python scripts/ship.py RUN --val PHOTOS [--size 96] [--working-size 160] [--share 0.93]
+        [--before "30 epochs of ..."]
 
 PHOTOS are colour photos that the run has never seen. What is measured is what was written, loaded
 the way users load it. How far colours are strengthened, if at all, is found on the run's own
@@ -15,14 +15,14 @@ import re
 import shutil
 from pathlib import Path
 
-from colorize.card import CARD_NAME
-from colorize.checkpoint import ASSETS, load_generator, save_weights
-from colorize.data import PhotoSet, load_photo_set, load_photos
-from colorize.errors import ColorizeError
+from colorize.dataset import PhotoSet, load_photo_set, load_photos
 from colorize.evaluate import at_working_size, measure
-from colorize.files import folder_beside
 from colorize.generator import Generator
+from colorize.pretrained import ASSETS, load_generator, save_weights
 from colorize.run import load_config
+from colorize.system.errors import ColorizeError
+from colorize.system.files import folder_beside
+from colorize.weights.card import CARD_NAME
 
 DATA = "the training part of the Intel natural-scenes set"
 LICENCE = """\

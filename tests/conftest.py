@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from colorize import checkpoint
-from colorize.data import Photos, PhotoSet
+from colorize import pretrained
+from colorize.dataset import Photos, PhotoSet
 from colorize.generator import Generator
 from colorize.predict import Colorizer
 
@@ -91,10 +91,10 @@ def small_generator() -> Generator:
 @pytest.fixture
 def shipped(small_generator, tmp_path, monkeypatch) -> Path:
     """Weights that stand for those of the checkout."""
-    monkeypatch.setattr(checkpoint, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")
     folder = tmp_path / "assets" / "weights" / "landscapes"
     small_generator.card = "# Landscapes"
-    checkpoint.save_weights(small_generator, folder)
+    pretrained.save_weights(small_generator, folder)
     return folder
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from conftest import write_photos
 
-from colorize.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint, load_generator
+from colorize.pretrained import load_generator
+from colorize.training.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint
 
 _BAR = re.compile(r"(pretrain|gan) (\d+)/\d+:[^\r\n]*? (\d+)/(\d+) \[")
 _PHOTOS, _BATCH = 14, 4  # 13 to train on: three steps an epoch

@@ -16,13 +16,14 @@ from safetensors import safe_open
 from skimage.color import rgb2lab
 
 from colorize import Colorizer, cli
-from colorize.checkpoint import load_generator
-from colorize.data import load_photo_set, load_photos
+from colorize.dataset import load_photo_set, load_photos
 from colorize.evaluate import at_working_size, measure
-from colorize.files import write_json
+from colorize.pretrained import load_generator
 from colorize.run import load_config
+from colorize.system.files import write_json
 
 ASSETS = Path(__file__).parent.parent / "assets"
+SCRIPTS = ASSETS.parent / "scripts"
 SETTINGS = (
     "--size 64 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 "
     "--val-fraction 0.2 --keep-epochs"
@@ -40,7 +41,7 @@ def run(tmp_path_factory):
 
 
 def script(name, *arguments):
-    command = [sys.executable, ASSETS / name, *arguments]
+    command = [sys.executable, SCRIPTS / name, *arguments]
     result = subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False
     )

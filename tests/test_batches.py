@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
-from colorize.batches import (
+from colorize.config import TrainConfig
+from colorize.dataset import (
     Batches,
     Shuffle,
     agree,
@@ -22,8 +23,7 @@ from colorize.batches import (
     random_gammas,
     train_loader,
 )
-from colorize.config import TrainConfig
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 SEEDS = st.integers(0, 2**40)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorize import cli
-from colorize.errors import first_line, printable
+from colorize.system.errors import first_line, printable
 
 SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1"
 
@@ -295,7 +295,7 @@ def test_running_out_of_memory_is_one_line(run, tmp_path, capsys, monkeypatch):
     def exhausted(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("colorize.train.run_epoch", exhausted)
+    monkeypatch.setattr("colorize.trainer.run_epoch", exhausted)
     write_photos(tmp_path / "in", 4)
     code, _, lines = colorize(
         capsys, "train", "--data", tmp_path / "in", "--out", tmp_path / "r", *SETTINGS.split()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from colorize.arguments import add_settings, settings
+from colorize.cli import add_settings, settings
 from colorize.config import (
     DISCRIMINATOR_NORMS,
     ENCODER_WEIGHTS,
@@ -18,7 +18,7 @@ from colorize.config import (
     RunConfig,
     TrainConfig,
 )
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 COUNTS = st.integers(0, 10**9)
 RATES = st.floats(0.0, 1e6)

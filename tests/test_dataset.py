@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorize.config import DataConfig
-from colorize.data import (
-    load_photo_set,
-    load_photos,
-    split,
-    spread,
-    to_network,
-)
-from colorize.errors import ColorizeError
+from colorize.dataset import load_photo_set, load_photos, split, spread, to_network
+from colorize.system.errors import ColorizeError
 
 NAMES = [f"photo-{i}.jpg" for i in range(100)]
 SETS_OF_NAMES = st.lists(FILE_NAMES, unique=True, max_size=30)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 
 def test_parameters_and_logits_are_those_of_the_paper():

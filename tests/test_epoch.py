@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 
-from colorize.epoch import Progress, Stage, epoch_seed, run_epoch
-from colorize.health import NotANumber
+from colorize.trainer import Progress, Stage, epoch_seed, run_epoch
+from colorize.training.health import NotANumber
 
 
 class Counter:

@@ -5,7 +5,7 @@ import torch
 from conftest import scene, square_scenes
 
 from colorize.color import rgb_to_lab, scale_lab
-from colorize.data import PhotoSet
+from colorize.dataset import PhotoSet
 from colorize.evaluate import at_working_size, measure, measure_batch
 from colorize.metrics import ciede2000, colorfulness
 

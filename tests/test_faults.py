@@ -13,12 +13,13 @@ import pytest
 from conftest import write_photos
 from PIL import Image
 
-from colorize.cache import decode_once
-from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator, save_weights
 from colorize.config import DataConfig
-from colorize.data import load_photos
-from colorize.files import HOST
-from colorize.photo import open_rgb
+from colorize.dataset import load_photos
+from colorize.photos.cache import decode_once
+from colorize.photos.read import open_rgb
+from colorize.pretrained import load_generator, save_weights
+from colorize.system.files import HOST
+from colorize.training.checkpoint import checkpoint_path, load_checkpoint
 
 TABLE = Path(__file__).parents[1] / "docs" / "faults.md"
 OPTIONS = "--size 32 --batch-size 4 --encoder-weights none --precision fp32 --gan-epochs 0"
@@ -177,7 +178,7 @@ def test_a_photo_that_vanishes_while_it_is_decoded_is_left_out(tmp_path, monkeyp
         paths[50].unlink(missing_ok=True)
         return open_rgb(path, **options)
 
-    monkeypatch.setattr("colorize.cache.open_rgb", open_and_delete)
+    monkeypatch.setattr("colorize.photos.cache.open_rgb", open_and_delete)
     decoded = decode_once(paths, 32, str(tmp_path / "cache"), progress=False)
     assert set(decoded.unreadable) == {50}
     assert all(decoded.array[row].any() for row in range(60) if row != 50)
@@ -207,7 +208,7 @@ def test_two_runs_share_a_cache(tmp_path):
     """Both start at once on the same photos; one decodes, the other waits."""
     write_photos(tmp_path / "photos", 300)
     job = (
-        "import sys; from pathlib import Path; from colorize.cache import decode_once\n"
+        "import sys; from pathlib import Path; from colorize.photos.cache import decode_once\n"
         "paths = sorted(Path(sys.argv[1]).iterdir())\n"
         "print(decode_once(paths, 256, sys.argv[2]).array.sum())"
     )

@@ -10,10 +10,10 @@ from conftest import scene, write_photos
 from PIL import Image
 
 from colorize import folders
-from colorize.errors import ColorizeError
 from colorize.folders import colorize_files
-from colorize.photo import open_photo
+from colorize.photos.read import open_photo
 from colorize.predict import in_grey
+from colorize.system.errors import ColorizeError
 
 
 def names(folder: Path) -> list[str]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from colorize.color import lightness
 from colorize.config import ENCODERS
-from colorize.errors import ColorizeError
 from colorize.generator import DecoderStage, Generator
+from colorize.system.errors import ColorizeError
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from colorize.errors import ColorizeError
 from colorize.losses import gan_loss, l1_loss
+from colorize.system.errors import ColorizeError
 
 LOGITS = torch.tensor([0.0, 2.0, -1.0, 3.0]).view(1, 1, 2, 2)
 

@@ -38,7 +38,7 @@ def source(cell):
 
 @pytest.fixture
 def embed():
-    spec = importlib.util.spec_from_file_location("embed", PROJECT / "notebooks" / "embed.py")
+    spec = importlib.util.spec_from_file_location("embed", PROJECT / "scripts" / "embed.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -83,16 +83,16 @@ def test_every_notebook_carries_the_package_of_today(embed):
         text = re.search(r'CARRIED = "([^"]*)"', source(cells(path)[0]))[1]
         assert embed.unpack(text) == files, "stale: run `make notebooks`"
     done = subprocess.run(
-        [sys.executable, PROJECT / "notebooks" / "embed.py", "--check"], check=False
+        [sys.executable, PROJECT / "scripts" / "embed.py", "--check"], check=False
     )
     assert done.returncode == 0
 
 
 def test_a_change_of_the_package_is_noticed_and_written(embed, tmp_path):
-    for folder in ("colorize", "notebooks"):
+    for folder in ("colorize", "notebooks", "scripts"):
         shutil.copytree(PROJECT / folder, tmp_path / folder)
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    script = [sys.executable, tmp_path / "notebooks" / "embed.py"]
+    script = [sys.executable, tmp_path / "scripts" / "embed.py"]
     with open(tmp_path / "colorize" / "losses.py", "a") as file:
         file.write("# changed\n")
     assert subprocess.run([*script, "--check"], check=False).returncode == 1

@@ -6,10 +6,9 @@ import torchvision
 from conftest import square_scenes
 from torch_fidelity import feature_extractor_inceptionv3 as inception
 
-from colorize import perceptual
-from colorize.errors import ColorizeError
-from colorize.evaluate import measure_each
-from colorize.perceptual import Perceptual
+from colorize import evaluate
+from colorize.evaluate import Perceptual, measure_each
+from colorize.system.errors import ColorizeError
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +73,6 @@ def test_without_the_networks_it_is_one_line(tmp_path, monkeypatch):
 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(perceptual.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(evaluate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ColorizeError, match=r"pip install torchmetrics torch-fidelity$"):
         Perceptual()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from colorize import Colorizer
 from colorize.color import fit_to_gamut, lab_to_rgb, rgb_to_lab
-from colorize.pixels import to_rgb
+from colorize.photos.pixels import to_rgb
 from colorize.predict import _stretch, color_map, in_grey, working_shape
 
 
@@ -117,7 +117,7 @@ def test_the_working_shape_of_any_photo_suits_the_network(width, height, size):
 
 
 def test_from_pretrained_takes_the_working_size_of_the_weights(colorizer, tmp_path):
-    from colorize.checkpoint import save_weights
+    from colorize.pretrained import save_weights
 
     save_weights(colorizer.generator, tmp_path / "weights")
     photo = Image.fromarray(scene(0)).convert("L")

@@ -10,9 +10,9 @@ import torch
 from conftest import scene
 from PIL import Image
 
-from colorize import export
-from colorize.checkpoint import save_weights
-from colorize.errors import ColorizeError
+from colorize import pretrained
+from colorize.pretrained import save_weights
+from colorize.system.errors import ColorizeError
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -26,7 +26,7 @@ def weights(tmp_path_factory):
     torch.nn.init.normal_(generator.head.weight, std=0.05)
     folder = tmp_path_factory.mktemp("export")
     save_weights(generator, folder / "generator")
-    export.export_onnx(folder / "generator", folder / "model.onnx")
+    pretrained.export_onnx(folder / "generator", folder / "model.onnx")
     return folder, generator.eval()
 
 
@@ -68,7 +68,7 @@ def test_the_lines_of_the_readme_colour_a_photo(weights, tmp_path, monkeypatch):
 
 
 def test_missing_packages_are_named(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_NEEDED", ("onnx", "no_such_package"))
+    monkeypatch.setattr(pretrained, "_NEEDED", ("onnx", "no_such_package"))
     with pytest.raises(ColorizeError, match="pip install no_such_package"):
-        export.export_onnx(weights[0] / "generator", tmp_path / "model.onnx")
+        pretrained.export_onnx(weights[0] / "generator", tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

@@ -13,9 +13,9 @@ from conftest import write_photos
 from torch import distributed
 
 from colorize import cli, run
-from colorize.checkpoint import load_checkpoint
 from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
+from colorize.training.checkpoint import load_checkpoint
 
 OPTIONS = (
     "--size 32 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 --precision fp32 "

@@ -8,9 +8,9 @@ import torch
 from conftest import square_scenes, write_photos
 from PIL import Image
 
-from colorize import report
-from colorize.checkpoint import save_weights
+from colorize import evaluate
 from colorize.generator import Generator
+from colorize.pretrained import save_weights
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_files_agree_with_each_other(weights, tmp_path):
         "picture": tmp_path / "grid.png",
         "best_worst": tmp_path / "best.png",
     }
-    measures = report.evaluate_folder(str(tmp_path / "in"), weights, 32, **files)
+    measures = evaluate.evaluate_folder(str(tmp_path / "in"), weights, 32, **files)
     summary = json.loads(files["summary"].read_text())
     assert summary["photos"] == 5
     assert {name: summary[name] for name in measures} == measures
@@ -50,10 +50,10 @@ def test_photos_of_another_size_are_seen_at_the_working_size(weights, tmp_path, 
     monkeypatch.setattr(
         Generator, "forward", lambda g, L: sizes.append(L.shape[-1]) or forward(g, L)
     )
-    report.evaluate_folder(str(tmp_path / "in"), weights, 48, picture=tmp_path / "grid.png")
+    evaluate.evaluate_folder(str(tmp_path / "in"), weights, 48, picture=tmp_path / "grid.png")
     assert set(sizes) == {32}
     assert len(sizes) == 2  # measured, and drawn
-    report.evaluate_folder(
+    evaluate.evaluate_folder(
         str(tmp_path / "in"), weights, 48, tmp_path / "summary.json", working_size=64
     )
     assert sizes[2:] == [64]
@@ -72,20 +72,24 @@ def test_fid_and_lpips_are_written_too(weights, tmp_path, monkeypatch):
             return 12.5
 
     write_photos(tmp_path / "in", 3)
-    monkeypatch.setattr(report, "Perceptual", Measured)
+    monkeypatch.setattr(evaluate, "Perceptual", Measured)
     file = tmp_path / "each.csv"
-    measures = report.evaluate_folder(str(tmp_path / "in"), weights, 32, each=file, perceptual=True)
+    measures = evaluate.evaluate_folder(
+        str(tmp_path / "in"), weights, 32, each=file, perceptual=True
+    )
     assert (measures["lpips"], measures["fid"]) == (0.25, 12.5)
     assert file.read_text().count(",0.25") == 3
 
 
 def test_the_best_are_on_the_left_and_the_worst_on_the_right(monkeypatch, colorizer):
     seen = {}
-    monkeypatch.setattr(report, "grid_of", lambda _, rgb, lines: seen.update(rgb=rgb, lines=lines))
+    monkeypatch.setattr(
+        evaluate, "grid_of", lambda _, rgb, lines: seen.update(rgb=rgb, lines=lines)
+    )
     photos = square_scenes(7, 32)
     values = (5.0, 1.0, 9.0, 3.0, 7.0, 2.0, 8.0)
     rows = [{"ciede2000": value, "true_colorfulness": 20.0} for value in values]
-    report.best_and_worst(rows, photos, colorizer, most=2)
+    evaluate.best_and_worst(rows, photos, colorizer, most=2)
     assert seen["lines"] == [
         "best: scene-1, 1.0",
         "worst: scene-2, 9.0",
@@ -93,15 +97,15 @@ def test_the_best_are_on_the_left_and_the_worst_on_the_right(monkeypatch, colori
         "worst: scene-6, 8.0",
     ]
     assert torch.equal(seen["rgb"], photos.__getitems__([1, 2, 5, 6]))
-    report.best_and_worst(rows, photos, colorizer)
+    evaluate.best_and_worst(rows, photos, colorizer)
     assert len(seen["lines"]) == 6  # no photo is both
     rows[1]["true_colorfulness"] = 3.0  # a grey photo
-    report.best_and_worst(rows, photos, colorizer, most=1)
+    evaluate.best_and_worst(rows, photos, colorizer, most=1)
     assert seen["lines"] == ["best: scene-5, 2.0", "worst: scene-2, 9.0"]
 
 
 def test_a_single_photo_is_drawn(colorizer):
     row = {"ciede2000": 1.0, "true_colorfulness": 0.0}
-    figure = report.best_and_worst([row], square_scenes(1, 32), colorizer)
+    figure = evaluate.best_and_worst([row], square_scenes(1, 32), colorizer)
     titles = [block.get_suptitle() for block in figure.subfigs]
     assert titles == ["best: scene-0, 1.0", "worst: scene-0, 1.0"]

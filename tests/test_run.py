@@ -12,10 +12,11 @@ from conftest import write_photos
 from PIL import Image
 
 from colorize import run
-from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator, save_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.errors import ColorizeError
 from colorize.generator import Generator
+from colorize.pretrained import load_generator, save_weights
+from colorize.system.errors import ColorizeError
+from colorize.training.checkpoint import checkpoint_path, load_checkpoint
 
 
 def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):

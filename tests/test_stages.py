@@ -6,8 +6,8 @@ from accelerate import Accelerator
 
 from colorize.config import TrainConfig
 from colorize.discriminator import PatchGAN
-from colorize.optimizers import weight_average
-from colorize.stages import gan_stage, pretrain_stage
+from colorize.trainer import gan_stage, pretrain_stage
+from colorize.training.optimizers import weight_average
 
 CONFIG = TrainConfig(pretrain_epochs=2, gan_epochs=3, precision="fp32")
 

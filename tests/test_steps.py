@@ -9,11 +9,11 @@ from conftest import square_scenes
 from torch import nn
 
 from colorize.config import TrainConfig
-from colorize.data import to_network
+from colorize.dataset import to_network
 from colorize.discriminator import PatchGAN
 from colorize.losses import gan_loss, l1_loss
-from colorize.memory import Accumulation
 from colorize.steps import gan_step, pretrain_step
+from colorize.training.memory import Accumulation
 
 BACKWARD = torch.Tensor.backward
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import SMALL_WIDTHS
 
-from colorize.checkpoint import load_checkpoint, load_generator, save_checkpoint
 from colorize.config import TrainConfig
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
 from colorize.generator import Generator
-from colorize.train import Trainer
+from colorize.pretrained import load_generator
+from colorize.system.errors import ColorizeError
+from colorize.trainer import Trainer
+from colorize.training.checkpoint import load_checkpoint, save_checkpoint
 
 CONFIG = TrainConfig(
     batch_size=3,
@@ -158,7 +159,7 @@ def test_weights_are_there_from_the_first_checkpoint_on(photos, tmp_path):
 
 def test_two_runs_in_one_folder_do_not_mix(photos, tmp_path):
     hold = (
-        "import sys, time; from pathlib import Path; from colorize.lock import only_run\n"
+        "import sys, time; from pathlib import Path; from colorize.system.lock import only_run\n"
         "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", hold, str(tmp_path / "run")]

@@ -7,9 +7,10 @@ from conftest import square_scenes
 from PIL import Image
 
 from colorize import viz
-from colorize.data import to_network
-from colorize.epoch import EpochReport
-from colorize.viz import curves, grid, sample_saver, save
+from colorize.dataset import to_network
+from colorize.run import sample_saver
+from colorize.trainer import EpochReport
+from colorize.viz import curves, grid, save
 
 HISTORY = [
     {"stage": "pretrain", "epoch": 1, "l1": 0.1, "val_l1": 0.09, "val_psnr": 24.0},

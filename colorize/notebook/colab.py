@@ -8,9 +8,9 @@ from pathlib import Path
 
 from IPython.display import FileLink, display
 
-from colorize.device import IN_COLAB
-from colorize.errors import ColorizeError
-from colorize.sources import builtin_photos
+from colorize.photos.sources import builtin_photos
+from colorize.system.device import IN_COLAB
+from colorize.system.errors import ColorizeError
 
 _DRIVE = Path("/content/drive")
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from torch import nn
 
 from colorize.config import TrainConfig
-from colorize.data import Photos
+from colorize.dataset import Photos
 from colorize.generator import Generator
-from colorize.train import Trainer
+from colorize.trainer import Trainer
 
 STAGES = ("pretrain", "gan")
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from colorize.checkpoint import load_generator
 from colorize.color import scaled_to_rgb
 from colorize.config import TrainConfig
-from colorize.data import Photos, PhotoSet, to_network
+from colorize.dataset import Photos, PhotoSet, to_network
 from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
 from colorize.metrics import to_uint8
-from colorize.train import Trainer
+from colorize.pretrained import load_generator
+from colorize.trainer import Trainer
 
 _ENOUGH = 1000  # photos to train on for a look
 

@@ -15,25 +15,14 @@ from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 
-from colorize.card import CARD_NAME
-from colorize.checkpoint import (
-    checkpoint_path,
-    has_checkpoint,
-    load_checkpoint,
-    load_generator,
-    save_weights,
-    shipped_weights,
-)
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.data import Photos, load_photos
-from colorize.device import has_gpu, suit_batch_size
+from colorize.dataset import Photos, load_photos
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
-from colorize.estimate import STAGES
-from colorize.explain import ambiguous
-from colorize.files import write_json
 from colorize.generator import Generator
-from colorize.lock import only_run
+from colorize.notebook.estimate import STAGES
+from colorize.notebook.explain import ambiguous
+from colorize.notebook.views import live_view
+from colorize.pretrained import load_generator, save_weights, shipped_weights
 from colorize.run import (
     DEMO,
     changed_settings,
@@ -41,10 +30,15 @@ from colorize.run import (
     load_config,
     load_first_weights,
     run_training,
+    sample_saver,
 )
-from colorize.train import Trainer
-from colorize.views import live_view
-from colorize.viz import sample_saver
+from colorize.system.device import has_gpu, suit_batch_size
+from colorize.system.errors import ColorizeError
+from colorize.system.files import write_json
+from colorize.system.lock import only_run
+from colorize.trainer import Trainer
+from colorize.training.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint
+from colorize.weights.card import CARD_NAME
 
 
 def make_config(data: DataConfig, train: TrainConfig, out: Path) -> RunConfig:

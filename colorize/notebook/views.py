@@ -13,10 +13,10 @@ from IPython import get_ipython
 from IPython.display import Image, display
 from torch import Tensor
 
-from colorize.checkpoint import load_generator
-from colorize.data import to_network
-from colorize.errors import ColorizeError, one_line
+from colorize.dataset import to_network
 from colorize.evaluate import at_working_size
+from colorize.pretrained import load_generator
+from colorize.system.errors import ColorizeError, one_line
 from colorize.viz import Figure, jpeg
 
 _DISK = (errno.ENOSPC, errno.EROFS, errno.EIO)

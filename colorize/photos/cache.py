@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from colorize.errors import ColorizeError
-from colorize.files import HOST
-from colorize.lock import locked, sweep
 from colorize.metrics import colorfulness
-from colorize.photo import fit_square, open_rgb
-from colorize.progress import bar
+from colorize.photos.read import fit_square, open_rgb
+from colorize.system.errors import ColorizeError
+from colorize.system.files import HOST
+from colorize.system.lock import locked, sweep
+from colorize.system.progress import bar
 
 _FORMAT = 4  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from colorize.errors import ColorizeError, first_line
-from colorize.pixels import to_rgb
+from colorize.photos.pixels import to_rgb
+from colorize.system.errors import ColorizeError, first_line
 
 try:
     import pillow_heif  # an optional package

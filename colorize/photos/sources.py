@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from colorize.errors import ColorizeError, first_line
-from colorize.files import HOST
-from colorize.lock import locked, sweep
-from colorize.photo import find_photos
+from colorize.photos.read import find_photos
+from colorize.system.errors import ColorizeError, first_line
+from colorize.system.files import HOST
+from colorize.system.lock import locked, sweep
 
 _UNPACKING = ".unpacking-"
 # Colour photos of free licence that come with packages this one needs anyway: package, path.

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from colorize.errors import ColorizeError
-from colorize.files import HOST, UNFINISHED
+from colorize.system.errors import ColorizeError
+from colorize.system.files import HOST, UNFINISHED
 
 try:
     import fcntl

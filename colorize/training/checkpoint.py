@@ -3,99 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
-from safetensors import SafetensorError
 
-from colorize.card import CARD_NAME
-from colorize.errors import ColorizeError, first_line
-from colorize.files import folder_beside, put
-from colorize.generator import Generator
-
-ASSETS = Path(__file__).parent.parent / "assets"  # of a checkout; an installed package has none
+from colorize.system.errors import ColorizeError
+from colorize.system.files import folder_beside, put
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
-_WEIGHTS = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
-_NO_PICKLE = "is a pickle, which can run code when it is loaded"
-# What the hub's client raises at a config.json that is no JSON, or no object.
-_BAD_CONFIG = (json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError)
-
-
-def save_weights(generator: Generator, folder: Path) -> None:
-    """Write a weights folder: `config.json`, `model.safetensors`, and a model card if it has none.
-
-    Over an older one, file by file and each whole: at no moment is there none.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder_beside(folder) as temporary:
-        generator.save_pretrained(temporary)
-        for file in temporary.iterdir():
-            if file.name != CARD_NAME or not (folder / CARD_NAME).exists():
-                put(file, folder / file.name)
-
-
-def shipped_weights() -> Path | None:
-    """The weights for landscapes that come with a checkout of this project, if this is one."""
-    folder = ASSETS / "weights" / "landscapes"
-    return folder if folder.is_dir() else None
-
-
-def load_generator(weights: str | Path | None = None) -> Generator:
-    """Load a generator, ready to predict, from a weights folder or by its hub name.
-
-    Args:
-        weights: None takes those that come with a checkout of this project.
-
-    Raises:
-        ColorizeError: neither a weights folder nor within reach, or the weights do not fit.
-    """
-    if weights is None and (weights := shipped_weights()) is None:
-        raise ColorizeError(
-            "no weights are named, and this is no checkout with assets/weights/landscapes; name "
-            "a run's generator/ or weights on the hub"
-        )
-    _check_place(weights)
-    try:
-        return Generator.from_pretrained(str(weights))
-    except ColorizeError as error:
-        raise ColorizeError(f"{weights}: {error}") from error
-    except SafetensorError as error:
-        raise ColorizeError(f"{weights}: {SAFETENSORS_SINGLE_FILE} is damaged ({error})") from error
-    except Exception as error:  # bad JSON, or the hub client's own errors
-        here = Path(weights).is_dir()
-        what = "cannot be read" if here else "no such folder here, nor to be had from the hub"
-        if isinstance(error, _BAD_CONFIG):
-            what = f"{CONFIG_NAME} is damaged"
-        raise ColorizeError(f"{weights}: {what} ({first_line(error)})") from error
-
-
-def _check_place(weights: str | Path) -> None:
-    """Refuse what is neither a weights folder nor may be a hub name."""
-    folder = Path(weights)
-    if folder.is_dir():
-        if missing := [name for name in _WEIGHTS if not (folder / name).is_file()]:
-            hint = f"; try {folder / 'generator'}" if (folder / "generator").is_dir() else ""
-            pickles = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in _PICKLES)
-            if pickles and SAFETENSORS_SINGLE_FILE in missing:
-                hint = f"; {pickles[0]} {_NO_PICKLE}{hint}"
-            raise ColorizeError(
-                f"{weights}: no weights folder, it has no {' and no '.join(missing)}{hint}"
-            )
-    elif folder.is_file():
-        pickled = folder.suffix.lower() in _PICKLES
-        what = f"{_NO_PICKLE}; give a folder" if pickled else "is a file; give its folder"
-        raise ColorizeError(f"{weights}: {what} with {' and '.join(_WEIGHTS)}")
-    elif not _HUB_NAME.fullmatch(str(weights)) or folder.parent.is_dir():
-        raise ColorizeError(f"{weights}: no such weights folder; a run keeps one in RUN/generator")
 
 
 def checkpoint_path(run: Path) -> Path:

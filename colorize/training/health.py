@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from colorize.config import TrainConfig
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 
 # D's loss while it cannot tell true from false.
 _AT_CHANCE = {"bce": math.log(2), "lsgan": 0.25, "hinge": 1.0}

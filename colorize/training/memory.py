@@ -10,8 +10,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.optim import Optimizer
 
-from colorize.errors import ColorizeError
-from colorize.progress import say
+from colorize.system.errors import ColorizeError
+from colorize.system.progress import say
 
 Losses: TypeAlias = dict[str, Tensor]
 # L, ab and the share of the batch that they are, to their losses; adds to the gradients.

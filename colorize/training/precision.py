@@ -8,8 +8,8 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from colorize.device import process_state
-from colorize.errors import ColorizeError
+from colorize.system.device import process_state
+from colorize.system.errors import ColorizeError
 
 _WORTHWHILE = 1.3  # on a CPU bf16 must be this much faster to be worth its three digits
 

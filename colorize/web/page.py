@@ -12,12 +12,13 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from colorize.checkpoint import ASSETS
-from colorize.errors import ColorizeError, first_line, printable
-from colorize.folders import beside_each_other, result_name, save_photo
-from colorize.photo import PHOTO_SUFFIXES, open_photo
+from colorize.folders import beside_each_other
+from colorize.photos.read import PHOTO_SUFFIXES, open_photo
+from colorize.photos.sources import builtin_photos
+from colorize.photos.write import result_name, save_photo
 from colorize.predict import Colorizer, in_grey
-from colorize.sources import builtin_photos
+from colorize.pretrained import ASSETS
+from colorize.system.errors import ColorizeError, first_line, printable
 
 _MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's own
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all

@@ -14,9 +14,9 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from colorize.errors import ColorizeError
-from colorize.page import build_page
 from colorize.predict import Colorizer
+from colorize.system.errors import ColorizeError
+from colorize.web.page import build_page
 
 _LARGEST_FILE = "50mb"
 _MOST_AT_ONCE = 51 * 2**20  # bytes of an upload: one file, and what surrounds it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from colorize.config import RunConfig
-from colorize.errors import printable
+from colorize.system.errors import printable
 
 CARD_NAME = "README.md"  # beside the weights, as the hub wants it
 _HEAD = """---

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from colorize.errors import ColorizeError, printable
+from colorize.system.errors import ColorizeError, printable
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _COUNTERS = ("I64", "I32")  # batch norm counts batches

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import write_photos
 
-from colorize import colab
-from colorize.errors import ColorizeError
+from colorize.notebook import colab
+from colorize.system.errors import ColorizeError
 
 
 @pytest.fixture

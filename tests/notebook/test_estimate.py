@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from colorize import estimate
 from colorize.config import TrainConfig
 from colorize.discriminator import PatchGAN
+from colorize.notebook import estimate
 
 CONFIG = TrainConfig(batch_size=2, pretrain_epochs=3, gan_epochs=2, precision="fp32")
 

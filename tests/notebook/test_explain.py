@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from colorize.checkpoint import load_generator
 from colorize.config import TrainConfig
-from colorize.data import to_network
+from colorize.dataset import to_network
 from colorize.discriminator import PatchGAN
-from colorize.explain import (
+from colorize.notebook.explain import (
     ambiguous,
     field_of_view,
     fresh_discriminator,
     vary_lambda,
     without_skip,
 )
-from colorize.train import Trainer
+from colorize.pretrained import load_generator
+from colorize.trainer import Trainer
 
 
 def test_a_skip_can_be_off_and_is_on_again(small_generator):

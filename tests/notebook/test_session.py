@@ -11,14 +11,15 @@ import pytest
 import torch
 from conftest import SMALL_WIDTHS
 
-from colorize import notebook
-from colorize.checkpoint import has_checkpoint, load_generator
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
 from colorize.generator import Generator
+from colorize.notebook import session
+from colorize.notebook.views import stage_weights
+from colorize.pretrained import load_generator
 from colorize.run import evaluate_run
-from colorize.views import stage_weights
+from colorize.system.errors import ColorizeError
+from colorize.training.checkpoint import has_checkpoint
 
 CONFIG = RunConfig(
     DataConfig("builtin", 32),
@@ -27,7 +28,7 @@ CONFIG = RunConfig(
 
 
 def made(source, out, **train):
-    return notebook.make_config(DataConfig(source, 64), TrainConfig(**train), out)
+    return session.make_config(DataConfig(source, 64), TrainConfig(**train), out)
 
 
 def test_built_in_photos_get_many_crops_and_need_no_network(tmp_path):
@@ -48,17 +49,15 @@ def test_a_batch_size_is_kept_or_found(tmp_path, photos, monkeypatch):
 
 @pytest.mark.parametrize(("gpu", "source"), [(True, "coco"), (False, "builtin")])
 def test_the_machine_decides_what_is_trained_on(gpu, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(notebook, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(session, "has_gpu", lambda: gpu)
     assert made("auto", tmp_path).data.source == source
 
 
 def fit(config, photos, out, stages=("pretrain", "gan"), view=lambda: None):
     generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
-    print(notebook.open_run(config, out))
+    print(session.open_run(config, out))
     for stage in stages:
-        history = notebook.train_stage(
-            stage, config.train, photos, generator, PatchGAN(), out, view
-        )
+        history = session.train_stage(stage, config.train, photos, generator, PatchGAN(), out, view)
     return generator, history
 
 
@@ -95,16 +94,16 @@ def test_a_run_with_other_settings_is_left_alone(photos, tmp_path, change, messa
     fit(CONFIG, photos, out, ["pretrain"])
     other = replace(CONFIG, data=replace(CONFIG.data, **change))
     with pytest.raises(ColorizeError, match=message):
-        notebook.open_run(other, out)
+        session.open_run(other, out)
 
 
 def test_runs_that_cannot_be_are_refused(tmp_path):
     inside = replace(CONFIG, data=replace(CONFIG.data, source=str(tmp_path)))
     with pytest.raises(ColorizeError, match="lies inside"):
-        notebook.open_run(inside, tmp_path / "run")
+        session.open_run(inside, tmp_path / "run")
     nothing = replace(CONFIG, train=replace(CONFIG.train, pretrain_epochs=0, gan_epochs=0))
     with pytest.raises(ColorizeError, match="nothing to train"):
-        notebook.open_run(nothing, tmp_path / "run")
+        session.open_run(nothing, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -117,13 +116,13 @@ from pathlib import Path
 import torch
 from conftest import SMALL_WIDTHS, square_scenes
 
-from colorize.checkpoint import load_generator
+from colorize.pretrained import load_generator
 from colorize.config import TrainConfig
-from colorize.data import Photos
+from colorize.dataset import Photos
 from colorize.discriminator import PatchGAN
-from colorize.errors import ColorizeError
+from colorize.system.errors import ColorizeError
 from colorize.generator import Generator
-from colorize.notebook import train_stage
+from colorize.notebook.session import train_stage
 
 torch.cuda.device_count = lambda: 2
 photos = Photos(square_scenes(8, 36), square_scenes(2, 32, first=8), size=32)
@@ -201,9 +200,9 @@ def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
 def test_a_kernel_that_has_a_gpu_itself_starts_no_processes(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(notebook, "notebook_launcher", lambda *_, **__: pytest.fail("launched"))
+    monkeypatch.setattr(session, "notebook_launcher", lambda *_, **__: pytest.fail("launched"))
     with pytest.raises(ColorizeError, match="restart the kernel"):
-        notebook.train_stage("pretrain", CONFIG.train, photos, None, None, tmp_path, gpus=2)
+        session.train_stage("pretrain", CONFIG.train, photos, None, None, tmp_path, gpus=2)
 
 
 def test_a_stop_is_one_line_and_keeps_what_was_learnt(photos, tmp_path):
@@ -222,24 +221,24 @@ def test_a_stop_is_one_line_and_keeps_what_was_learnt(photos, tmp_path):
 
 def test_training_can_be_skipped(shipped, tmp_path, photos):
     run = tmp_path / "run"
-    assert "no training" in notebook.use_shipped(CONFIG, run)
+    assert "no training" in session.use_shipped(CONFIG, run)
     assert stage_weights(run) == {"coloured": run / "generator"}
     assert evaluate_run(run, photos)["generator"]["psnr"] > 0
-    notebook.use_shipped(CONFIG, run)  # the cell may be run again
+    session.use_shipped(CONFIG, run)  # the cell may be run again
     with pytest.raises(ColorizeError, match="without training"):
-        notebook.open_run(CONFIG, run)
+        session.open_run(CONFIG, run)
     trained = tmp_path / "trained"
     generator, discriminator = Generator(decoder_widths=SMALL_WIDTHS), PatchGAN(width=8)
-    notebook.train_stage("pretrain", CONFIG.train, photos, generator, discriminator, trained)
+    session.train_stage("pretrain", CONFIG.train, photos, generator, discriminator, trained)
     before = (trained / "generator" / "model.safetensors").read_bytes()
     with pytest.raises(ColorizeError, match="is there already"):
-        notebook.use_shipped(CONFIG, trained)
+        session.use_shipped(CONFIG, trained)
     assert (trained / "generator" / "model.safetensors").read_bytes() == before
 
 
 def test_weights_are_those_given_or_shipped_or_made(shipped, tmp_path, monkeypatch):
-    assert notebook.weights_or_run("mine", tmp_path) == "mine"
-    assert notebook.weights_or_run("", tmp_path) == shipped
-    monkeypatch.setattr(notebook, "shipped_weights", lambda: None)
-    monkeypatch.setattr(notebook, "quick_run", lambda out: out)
-    assert notebook.weights_or_run("", tmp_path) == tmp_path / "generator"
+    assert session.weights_or_run("mine", tmp_path) == "mine"
+    assert session.weights_or_run("", tmp_path) == shipped
+    monkeypatch.setattr(session, "shipped_weights", lambda: None)
+    monkeypatch.setattr(session, "quick_run", lambda out: out)
+    assert session.weights_or_run("", tmp_path) == tmp_path / "generator"

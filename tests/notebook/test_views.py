@@ -3,10 +3,10 @@
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
-from colorize import views
-from colorize.checkpoint import save_weights
-from colorize.errors import ColorizeError
-from colorize.files import write_csv
+from colorize.notebook import views
+from colorize.pretrained import save_weights
+from colorize.system.errors import ColorizeError
+from colorize.system.files import write_csv
 
 
 def test_the_view_is_one_and_the_same_for_all_epochs(tmp_path, monkeypatch):

@@ -10,12 +10,12 @@ import torch
 from conftest import scene, write_photos
 from PIL import Image, ImageFile
 
-from colorize import cache
-from colorize.cache import decode_once
-from colorize.errors import ColorizeError
 from colorize.metrics import colorfulness
-from colorize.photo import fit_square, open_photo, open_rgb
-from colorize.pixels import to_rgb
+from colorize.photos import cache
+from colorize.photos.cache import decode_once
+from colorize.photos.pixels import to_rgb
+from colorize.photos.read import fit_square, open_photo, open_rgb
+from colorize.system.errors import ColorizeError
 
 
 @pytest.fixture

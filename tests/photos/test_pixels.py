@@ -7,7 +7,7 @@ import pytest
 from conftest import scene
 from PIL import Image, ImageCms
 
-from colorize.pixels import to_rgb
+from colorize.photos.pixels import to_rgb
 
 PHOTO = Image.fromarray(scene(0))
 GREY = PHOTO.convert("L").convert("RGB")

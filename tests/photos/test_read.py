@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
-from colorize import photo
-from colorize.errors import ColorizeError
-from colorize.photo import find_photos, fit_square, open_photo, open_rgb
-from colorize.pixels import to_rgb
+from colorize.photos import read
+from colorize.photos.pixels import to_rgb
+from colorize.photos.read import find_photos, fit_square, open_photo, open_rgb
+from colorize.system.errors import ColorizeError
 
 
 def test_finds_photos_below_a_folder_in_one_order(tmp_path):
@@ -91,7 +91,7 @@ def test_other_kinds_of_files_are_not_even_tried(tmp_path):
 
 def test_a_photo_of_absurd_size_is_one_line(tmp_path, monkeypatch):
     Image.fromarray(scene(0)).save(tmp_path / "big.png")
-    monkeypatch.setattr(photo, "MOST_PIXELS", 80 * 64 - 1)
+    monkeypatch.setattr(read, "MOST_PIXELS", 80 * 64 - 1)
     with pytest.raises(ColorizeError, match=r"big\.png.*80x64 pixels, more than"):
         open_photo(tmp_path / "big.png")
     assert open_photo(tmp_path / "big.png", most_pixels=80 * 64).size == (80, 64)
@@ -103,7 +103,7 @@ def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
 
     (tmp_path / "phone.heic").touch()
     monkeypatch.setattr(Image, "open", unknown)
-    monkeypatch.setattr(photo, "pillow_heif", None)
+    monkeypatch.setattr(read, "pillow_heif", None)
     with pytest.raises(ColorizeError, match=r"phone\.heic.*pip install pillow-heif"):
         open_photo(tmp_path / "phone.heic")
 

@@ -13,9 +13,9 @@ import pytest
 from conftest import write_photos
 
 from colorize.config import DataConfig
-from colorize.data import load_photos
-from colorize.errors import ColorizeError
-from colorize.sources import builtin_photos, coco_folder
+from colorize.dataset import load_photos
+from colorize.photos.sources import builtin_photos, coco_folder
+from colorize.system.errors import ColorizeError
 
 
 def test_builtin_photos_are_there_and_in_color():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from colorize import device
+from colorize.system import device
 
 
 class Gpu:

@@ -8,7 +8,7 @@ from conftest import FILE_NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from colorize.files import write_csv, write_json, write_whole
+from colorize.system.files import write_csv, write_json, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):

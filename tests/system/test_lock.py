@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from colorize import lock
-from colorize.errors import ColorizeError
-from colorize.files import HOST, write_whole
-from colorize.lock import locked, only_run
+from colorize.system import lock
+from colorize.system.errors import ColorizeError
+from colorize.system.files import HOST, write_whole
+from colorize.system.lock import locked, only_run
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from colorize.lock import only_run
+from colorize.system.lock import only_run
 with only_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from colorize import progress
+from colorize.system import progress
 
 
 @pytest.fixture

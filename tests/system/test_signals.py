@@ -8,12 +8,13 @@ import time
 import pytest
 from conftest import write_photos
 
-from colorize.checkpoint import checkpoint_path, load_checkpoint, load_generator
+from colorize.pretrained import load_generator
+from colorize.training.checkpoint import checkpoint_path, load_checkpoint
 
 SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --gan-epochs 0"
 LOST = """
 import time
-from colorize.signals import stop_in_order
+from colorize.system.signals import stop_in_order
 
 class Deaf:
     def __del__(self):

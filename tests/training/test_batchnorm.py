@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing, nn
 
-from colorize.batchnorm import synchronize
+from colorize.training.batchnorm import synchronize
 
 
 def network():

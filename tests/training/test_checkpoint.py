@@ -10,18 +10,17 @@ import torch
 from conftest import SMALL_WIDTHS
 from safetensors.torch import load_file, save_file
 
-from colorize import checkpoint
-from colorize.checkpoint import (
+from colorize import pretrained
+from colorize.generator import Generator
+from colorize.pretrained import load_generator, save_weights
+from colorize.system.errors import ColorizeError
+from colorize.system.files import write_json
+from colorize.training.checkpoint import (
     checkpoint_path,
     has_checkpoint,
     load_checkpoint,
-    load_generator,
     save_checkpoint,
-    save_weights,
 )
-from colorize.errors import ColorizeError
-from colorize.files import write_json
-from colorize.generator import Generator
 
 NONE_WHOLE = "^{}: no checkpoint that is not damaged; delete this folder and start again$"
 
@@ -277,6 +276,6 @@ def test_without_a_name_the_weights_of_the_checkout_are_taken(shipped, small_gen
 
 
 def test_outside_a_checkout_weights_must_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "ASSETS", tmp_path)
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
     with pytest.raises(ColorizeError, match="no weights are named, and this is no checkout"):
         load_generator()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from colorize.config import TrainConfig
-from colorize.errors import ColorizeError
-from colorize.health import check_finite, collapse, likely_cause, not_finite, notes
+from colorize.system.errors import ColorizeError
+from colorize.training.health import check_finite, collapse, likely_cause, not_finite, notes
 
 
 def test_the_tensor_that_is_no_number_is_named():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from colorize.errors import ColorizeError
-from colorize.memory import Accumulation, is_out_of_memory
+from colorize.system.errors import ColorizeError
+from colorize.training.memory import Accumulation, is_out_of_memory
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from colorize.config import TrainConfig
-from colorize.optimizers import (
+from colorize.training.optimizers import (
     gan_optimizer,
     late_decay,
     one_cycle,

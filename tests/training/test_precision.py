@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from colorize import precision
-from colorize.errors import ColorizeError
-from colorize.precision import pick_precision
+from colorize.system.errors import ColorizeError
+from colorize.training import precision
+from colorize.training.precision import pick_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -21,11 +21,11 @@ from conftest import BROWSER, scene
 from PIL import Image
 
 from colorize import cli
-from colorize.checkpoint import save_weights
-from colorize.errors import ColorizeError
-from colorize.page import _color, _examples, build_page
+from colorize.photos.sources import builtin_photos
 from colorize.predict import in_grey
-from colorize.sources import builtin_photos
+from colorize.pretrained import save_weights
+from colorize.system.errors import ColorizeError
+from colorize.web.page import _color, _examples, build_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 WAIT = 60_000  # milliseconds
@@ -60,7 +60,7 @@ def test_what_cannot_be_coloured_is_one_line_without_its_place(colorizer, tmp_pa
         _color(colorizer, tmp_path / "bad.jpg", tmp_path)
     assert str(error.value) == "cannot be read as a photo (no kind of photo that is known)"
     Image.fromarray(scene(0)).save(tmp_path / "good.png")
-    monkeypatch.setattr("colorize.page._MOST_PIXELS", 1000)
+    monkeypatch.setattr("colorize.web.page._MOST_PIXELS", 1000)
     with pytest.raises(ColorizeError, match=r"80x64 pixels, more than 0\.001 million"):
         _color(colorizer, tmp_path / "good.png", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"bad.jpg", "good.png"}
@@ -255,7 +255,7 @@ def test_examples_are_landscapes_in_a_checkout_and_the_built_in_photos_elsewhere
     names = [Path(file).stem for file in _examples(tmp_path / "here")]
     assert names[:5] == ["picos", "sunset", "stream", "mountains", "expedition-1897"]
     assert len(names) == 7
-    monkeypatch.setattr("colorize.page.ASSETS", tmp_path)
+    monkeypatch.setattr("colorize.web.page.ASSETS", tmp_path)
     names = [Path(file).stem for file in _examples(tmp_path / "elsewhere")]
     assert names == [path.stem for path in builtin_photos()]
 

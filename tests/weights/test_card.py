@@ -11,12 +11,12 @@ import torch
 import yaml
 from conftest import write_photos
 
-from colorize.card import bare_card, run_card
-from colorize.checkpoint import load_generator, save_weights
 from colorize.config import DataConfig, RunConfig, TrainConfig
-from colorize.files import write_json
 from colorize.generator import Generator
+from colorize.pretrained import load_generator, save_weights
 from colorize.run import evaluate_run, run_training
+from colorize.system.files import write_json
+from colorize.weights.card import bare_card, run_card
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from colorize.checkpoint import load_generator, save_weights
-from colorize.errors import ColorizeError
-from colorize.tensors import read_tensors
+from colorize.pretrained import load_generator, save_weights
+from colorize.system.errors import ColorizeError
+from colorize.weights.tensors import read_tensors
 
 EXPECTED = {"weight": torch.zeros(2, 3), "count": torch.tensor(0)}
 

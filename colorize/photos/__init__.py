@@ -1,0 +1,1 @@
+"""Any photo file in, any photo file out."""

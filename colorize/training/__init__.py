@@ -1,0 +1,1 @@
+"""What keeps training fast and safe."""

@@ -1,0 +1,1 @@
+"""The page that colours photos, and its server."""

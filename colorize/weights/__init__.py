@@ -1,0 +1,1 @@
+"""Weights files of strangers, and the model card."""
