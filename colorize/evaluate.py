@@ -1,7 +1,7 @@
 """Measure a generator on photos: the same protocol while training and in `colorize evaluate`.
 
-1. A photo is brought to a square by `photos.read.fit_square`: resized to cover it (bicubic, antialiased),
-   the middle kept; 8-bit sRGB. Grey photos count like any other.
+1. A photo is brought to a square by `photos.read.fit_square`: resized to cover it (bicubic,
+   antialiased), the middle kept; 8-bit sRGB. Grey photos count like any other.
 2. The generator sees L of that square, brought to its working size, and its ab is brought back,
    bilinearly (`at_working_size`); a run's own photos have that size from the start.
 3. RGB is composed of the true L and the predicted ab, what sRGB cannot show is pulled towards
