@@ -1,4 +1,7 @@
-"""The Trainer: repeats the steps over the photos, measures, saves and reports each epoch."""
+"""The Trainer: repeats the steps over the photos, measures, saves and reports each epoch.
+
+From the outside in: a run's two stages, a stage's epochs, an epoch's steps; what they use is below.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 
 from colorize.config import TrainConfig
 from colorize.dataset import Batches, Photos, spread, to_network
@@ -50,6 +52,7 @@ from colorize.training.precision import pick_precision
 
 _SAVED = {"stage", "epoch", "done", "precision", "photos", "history", "parts"}  # in a checkpoint
 SAMPLES = 8  # held-out photos in the grid of each epoch
+_LOOK = 10  # steps between two looks at the losses, which wait for the device
 
 
 class Trainer:
@@ -126,34 +129,6 @@ class Trainer:
         self._fit(self.gan_stage())
         return self.history
 
-    def pretrain_stage(self) -> Stage:
-        """What `pretrain` repeats, ready to run; see the function."""
-        networks = (self.generator, self.averaged)
-        return pretrain_stage(self.accelerator, self.config, *networks, len(self.batches))
-
-    def gan_stage(self) -> Stage:
-        """What `train_gan` repeats, ready to run; see the function."""
-        if self.discriminator is None:
-            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
-        networks = (self.generator, self.discriminator, self.averaged)
-        return gan_stage(self.accelerator, self.config, *networks, len(self.batches))
-
-    def validate(self) -> dict[str, float]:
-        """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""
-        processes, process = self.accelerator.num_processes, self.accelerator.process_index
-        photos = self.photos.val.part(process, processes)
-        batch_size, device = self.config.batch_size, self.accelerator.device
-        rows = measure_each(self.predict, photos, batch_size, device)
-        rows = gather_object(rows) if processes > 1 else rows
-        return {f"val_{name}": value for name, value in means(rows).items()}
-
-    @torch.no_grad()
-    def predict(self, L: Tensor) -> Tensor:
-        """The averaged generator's ab (B, 2, H, W) for L (B, 1, H, W), both scaled."""
-        self.averaged.eval()
-        with self.accelerator.autocast():
-            return self.averaged(L).float()
-
     def _fit(self, stage: Stage) -> None:
         """Repeat the stage's step over the photos; measure, save and report each epoch."""
         writes = self.out and self.accelerator.is_main_process
@@ -193,6 +168,69 @@ class Trainer:
             cause = likely_cause(stage.name, self.config, self.networks, self.precision)
             raise ColorizeError(f"{error}: {cause}; checkpoints are from before") from error
 
+    def pretrain_stage(self) -> Stage:
+        """L1 for the generator alone."""
+        network, optimizer = self.accelerator.prepare(
+            self.generator, pretrain_optimizer(self.generator, self.config)
+        )
+        steps = self.config.pretrain_epochs * len(self.batches)
+        schedule = one_cycle(optimizer.optimizer, steps)
+        accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
+
+        def step(L: Tensor, ab: Tensor) -> Losses:
+            backward = self.accelerator.backward
+            losses = pretrain_step(network, optimizer, L, ab, backward, accumulate)
+            self.averaged.update_parameters(self.generator)
+            return losses
+
+        parts = {"g_optimizer": optimizer}
+        return Stage("pretrain", self.config.pretrain_epochs, step, [schedule], parts)
+
+    def gan_stage(self) -> Stage:
+        """GAN loss and L1 for the generator, GAN loss for the discriminator."""
+        if self.discriminator is None:
+            raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
+        config, backward = self.config, self.accelerator.backward
+        networks = self.accelerator.prepare(
+            self.generator,
+            self.discriminator,
+            gan_optimizer(self.generator, config),
+            gan_optimizer(self.discriminator, config),
+        )
+        _, _, g_optimizer, d_optimizer = networks
+        steps = config.gan_epochs * len(self.batches)
+        schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
+        accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
+        settings = (backward, accumulate, config.objective, config.lambda_l1)
+
+        def step(L: Tensor, ab: Tensor) -> Losses:
+            losses = gan_step(*networks, L, ab, *settings)
+            self.averaged.update_parameters(self.generator)
+            return losses
+
+        parts = {
+            "g_optimizer": g_optimizer,
+            "d_optimizer": d_optimizer,
+            "discriminator": self.discriminator,
+        }
+        return Stage("gan", config.gan_epochs, step, schedules, parts)
+
+    def validate(self) -> dict[str, float]:
+        """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""
+        processes, process = self.accelerator.num_processes, self.accelerator.process_index
+        photos = self.photos.val.part(process, processes)
+        batch_size, device = self.config.batch_size, self.accelerator.device
+        rows = measure_each(self.predict, photos, batch_size, device)
+        rows = gather_object(rows) if processes > 1 else rows
+        return {f"val_{name}": value for name, value in means(rows).items()}
+
+    @torch.no_grad()
+    def predict(self, L: Tensor) -> Tensor:
+        """The averaged generator's ab (B, 2, H, W) for L (B, 1, H, W), both scaled."""
+        self.averaged.eval()
+        with self.accelerator.autocast():
+            return self.averaged(L).float()
+
     def _row(self, stage: Stage, epoch: int, done: Progress) -> dict[str, Any]:
         """The line of an epoch in the history."""
         row = {"stage": stage.name, "epoch": epoch} | done.row(self.accelerator) | self.validate()
@@ -210,17 +248,6 @@ class Trainer:
         tensors = (L.cpu(), self.predict(L).cpu(), ab.cpu())
         for callback in self.callbacks:
             callback(EpochReport(stage.name, epoch, stage.epochs, self.history, *tensors))
-
-    def _parts(self, stage: Stage) -> dict[str, Any]:
-        """All that has a state, by name."""
-        scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler else {}
-        schedules = {f"schedule_{i}": s for i, s in enumerate(stage.schedules)}
-        networks = {"generator": self.generator, "averaged": self.averaged}
-        return networks | stage.parts | schedules | scaler
-
-    def _save_weights(self, name: str = "generator") -> None:
-        if self.out and self.accelerator.is_main_process:
-            save_weights(self.averaged.module, self.out / name)
 
     def _save(self, stage: Stage, epoch: int, done: Progress) -> None:
         """Write a checkpoint, and after a whole epoch its weights and the history."""
@@ -248,6 +275,10 @@ class Trainer:
             }
             save_checkpoint(self.checkpoint, state)
 
+    def _save_weights(self, name: str = "generator") -> None:
+        if self.out and self.accelerator.is_main_process:
+            save_weights(self.averaged.module, self.out / name)
+
     def _restore(self, stage: Stage) -> tuple[int, Progress]:
         """Load what was saved; gives how many epochs of this stage are done, and of the next."""
         saved, self.saved = self.saved, {}
@@ -266,63 +297,68 @@ class Trainer:
             )
         return saved["epoch"], done
 
-
-def pretrain_stage(
-    accelerator: Accelerator,
-    config: TrainConfig,
-    generator: Generator,
-    averaged: AveragedModel,
-    steps_per_epoch: int,
-) -> Stage:
-    """L1 for the generator alone; `averaged` follows it."""
-    network, optimizer = accelerator.prepare(generator, pretrain_optimizer(generator, config))
-    schedule = one_cycle(optimizer.optimizer, config.pretrain_epochs * steps_per_epoch)
-    accumulate = Accumulation(may_split=accelerator.num_processes == 1)
-
-    def step(L: Tensor, ab: Tensor) -> Losses:
-        losses = pretrain_step(network, optimizer, L, ab, accelerator.backward, accumulate)
-        averaged.update_parameters(generator)
-        return losses
-
-    parts = {"g_optimizer": optimizer}
-    return Stage("pretrain", config.pretrain_epochs, step, [schedule], parts)
+    def _parts(self, stage: Stage) -> dict[str, Any]:
+        """All that has a state, by name."""
+        scaler = {"scaler": self.accelerator.scaler} if self.accelerator.scaler else {}
+        schedules = {f"schedule_{i}": s for i, s in enumerate(stage.schedules)}
+        networks = {"generator": self.generator, "averaged": self.averaged}
+        return networks | stage.parts | schedules | scaler
 
 
-def gan_stage(
-    accelerator: Accelerator,
-    config: TrainConfig,
-    generator: Generator,
-    discriminator: nn.Module,
-    averaged: AveragedModel,
-    steps_per_epoch: int,
-) -> Stage:
-    """GAN loss and L1 for the generator, GAN loss for the discriminator."""
-    networks = accelerator.prepare(
-        generator,
-        discriminator,
-        gan_optimizer(generator, config),
-        gan_optimizer(discriminator, config),
-    )
-    _, _, g_optimizer, d_optimizer = networks
-    steps = config.gan_epochs * steps_per_epoch
-    schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
-    accumulate = Accumulation(may_split=accelerator.num_processes == 1)
-    settings = (accelerator.backward, accumulate, config.objective, config.lambda_l1)
+def run_epoch(
+    stage: Stage,
+    epoch: int,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    steps: int,
+    show: bool,
+    done: Progress | None = None,
+    after_step: Callable[[Progress], None] = lambda done: None,
+) -> Progress:
+    """Take a step a batch.
 
-    def step(L: Tensor, ab: Tensor) -> Losses:
-        losses = gan_step(*networks, L, ab, *settings)
-        averaged.update_parameters(generator)
-        return losses
+    Args:
+        epoch: from 0.
+        batches: pairs of scaled L (B, 1, H, W) and ab (B, 2, H, W).
+        steps: how many there are in a whole epoch, for the progress bar.
+        show: whether to draw the bar.
+        done: what an earlier process did of this epoch; `batches` are those that are left.
+        after_step: called after each step.
 
-    parts = {
-        "g_optimizer": g_optimizer,
-        "d_optimizer": d_optimizer,
-        "discriminator": discriminator,
-    }
-    return Stage("gan", config.gan_epochs, step, schedules, parts)
+    Raises:
+        NotANumber: a loss is NaN or infinite.
+        ColorizeError: the device is out of memory.
+    """
+    name = f"{stage.name} {epoch + 1}/{stage.epochs}"
+    done = done or Progress()
+    if not done.steps:
+        done.before = stage.steps_taken() or 0
+    started = time.perf_counter() - done.seconds
+    with bar(batches, name, steps, unit="batch", show=show, initial=done.steps) as shown:
+        for L, ab in shown:
+            losses = stage.step(L, ab)
+            for schedule in stage.schedules:
+                schedule.step()
+            done.add(losses, len(L))
+            done.seconds = time.perf_counter() - started
+            if done.steps % _LOOK == 0:
+                done.check(name)
+                values = {key: f"{loss.item():.4f}" for key, loss in losses.items()}
+                speed = f"{done.photos / done.seconds:.1f}"
+                shown.set_postfix(values | {"photos/s": speed}, refresh=False)
+            after_step(done)
+    done.check(name)  # and so waits for the device
+    if (taken := stage.steps_taken()) is not None:
+        done.skipped = done.steps - (taken - done.before)
+    done.seconds = time.perf_counter() - started
+    return done
 
 
-_LOOK = 10  # steps between two looks at the losses, which wait for the device
+def epoch_seed(seed: int, stage: str, epoch: int) -> int:
+    """What decides the order, crops and gammas of an epoch, which is counted from 0.
+
+    Nothing that ran before matters: a resumed run sees what an unbroken one sees.
+    """
+    return seed * 2_000_003 + epoch + (1_000_000 if stage == "gan" else 0)
 
 
 @dataclass
@@ -334,6 +370,15 @@ class Stage:
     step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
     schedules: list[LRScheduler]
     parts: dict[str, Any]  # what a checkpoint must hold beside the generator
+
+    def steps_taken(self) -> int | None:
+        """By the optimizer that has taken the fewest; None if they do not count.
+
+        A fused one passes over bad gradients itself, which nobody else is told.
+        """
+        optimizers = [part for part in self.parts.values() if isinstance(part, Optimizer)]
+        states = [next(iter(optimizer.state.values()), {}) for optimizer in optimizers]
+        return min((int(state["step"]) for state in states if "step" in state), default=None)
 
 
 @dataclass
@@ -383,69 +428,3 @@ class EpochReport:
     L: Tensor  # (n, 1, size, size), scaled
     ab_predicted: Tensor  # (n, 2, size, size), by the averaged generator
     ab_true: Tensor
-
-
-def epoch_seed(seed: int, stage: str, epoch: int) -> int:
-    """What decides the order, crops and gammas of an epoch, which is counted from 0.
-
-    Nothing that ran before matters: a resumed run sees what an unbroken one sees.
-    """
-    return seed * 2_000_003 + epoch + (1_000_000 if stage == "gan" else 0)
-
-
-def run_epoch(
-    stage: Stage,
-    epoch: int,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    steps: int,
-    show: bool,
-    done: Progress | None = None,
-    after_step: Callable[[Progress], None] = lambda done: None,
-) -> Progress:
-    """Take a step a batch.
-
-    Args:
-        epoch: from 0.
-        batches: pairs of scaled L (B, 1, H, W) and ab (B, 2, H, W).
-        steps: how many there are in a whole epoch, for the progress bar.
-        show: whether to draw the bar.
-        done: what an earlier process did of this epoch; `batches` are those that are left.
-        after_step: called after each step.
-
-    Raises:
-        NotANumber: a loss is NaN or infinite.
-        ColorizeError: the device is out of memory.
-    """
-    name = f"{stage.name} {epoch + 1}/{stage.epochs}"
-    done = done or Progress()
-    if not done.steps:
-        done.before = _steps_taken(stage) or 0
-    started = time.perf_counter() - done.seconds
-    with bar(batches, name, steps, unit="batch", show=show, initial=done.steps) as shown:
-        for L, ab in shown:
-            losses = stage.step(L, ab)
-            for schedule in stage.schedules:
-                schedule.step()
-            done.add(losses, len(L))
-            done.seconds = time.perf_counter() - started
-            if done.steps % _LOOK == 0:
-                done.check(name)
-                values = {key: f"{loss.item():.4f}" for key, loss in losses.items()}
-                speed = f"{done.photos / done.seconds:.1f}"
-                shown.set_postfix(values | {"photos/s": speed}, refresh=False)
-            after_step(done)
-    done.check(name)  # and so waits for the device
-    if (taken := _steps_taken(stage)) is not None:
-        done.skipped = done.steps - (taken - done.before)
-    done.seconds = time.perf_counter() - started
-    return done
-
-
-def _steps_taken(stage: Stage) -> int | None:
-    """By the optimizer that has taken the fewest; None if they do not count.
-
-    A fused one passes over bad gradients itself, which nobody else is told.
-    """
-    optimizers = [part for part in stage.parts.values() if isinstance(part, Optimizer)]
-    states = [next(iter(optimizer.state.values()), {}) for optimizer in optimizers]
-    return min((int(state["step"]) for state in states if "step" in state), default=None)
