@@ -31,6 +31,7 @@ coverage: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 notebooks: $(READY)
 	$(BIN)/python scripts/embed.py
@@ -49,4 +50,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .hypothesis .ruff_cache .coverage*
+	rm -rf .venv .pytest_cache .hypothesis .import_linter_cache .ruff_cache .coverage*
