@@ -12,7 +12,8 @@ $(READY): pyproject.toml requirements.txt
 		|| { echo "Python 3.10 or newer is needed: make PYTHON=python3.12 setup"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	PYTHONWARNINGS="ignore:Editable installation" \
+		$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -50,4 +51,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .hypothesis .import_linter_cache .ruff_cache .coverage*
+	rm -rf .venv build .pytest_cache .hypothesis .import_linter_cache .ruff_cache .coverage*

@@ -251,8 +251,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     """The option that names a trained network."""
     parser.add_argument(
         "--weights",
-        help="weights folder, or its name on the hub (default: assets/weights/landscapes of a "
-        "checkout)",
+        help="weights folder, or its name on the hub (default: those that come along)",
     )
 
 

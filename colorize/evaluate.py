@@ -199,7 +199,7 @@ def evaluate_folder(
 
     Args:
         data: a folder, "coco" or "builtin".
-        weights: a weights folder, or a hub name; None takes those of the checkout.
+        weights: a weights folder, or a hub name; None takes those that come along.
         summary: also write the means here, as JSON.
         each: also write the measures of each photo here, as CSV.
         picture: also draw eight of the photos here: grey, coloured, truth.

@@ -66,7 +66,7 @@ class Colorizer:
         strength: float = 1.0,
         flip: bool = False,
     ) -> Colorizer:
-        """Load weights from a folder or by their hub name; None takes those of the checkout.
+        """Load weights from a folder or by their hub name; None takes those that come along.
 
         Raises:
             ColorizeError: it cannot, see `pretrained.load_generator`.

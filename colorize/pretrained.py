@@ -14,11 +14,10 @@ from safetensors import SafetensorError
 from colorize.color import AB_SCALE, L_SCALE
 from colorize.generator import MIN_SIDE, Generator
 from colorize.system.errors import ColorizeError, first_line
-from colorize.system.files import folder_beside, put, write_whole
+from colorize.system.files import ASSETS, folder_beside, put, write_whole
 from colorize.weights.card import CARD_NAME
 
-ASSETS = Path(__file__).parent.parent / "assets"  # of a checkout; an installed package has none
-
+SHIPPED = "landscapes"  # which of `assets/weights` come along
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _WEIGHTS = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)
@@ -42,8 +41,8 @@ def save_weights(generator: Generator, folder: Path) -> None:
 
 
 def shipped_weights() -> Path | None:
-    """The weights for landscapes that come with a checkout of this project, if this is one."""
-    folder = ASSETS / "weights" / "landscapes"
+    """The folder of the weights that come with this project; a notebook that is alone has none."""
+    folder = ASSETS / "weights" / SHIPPED
     return folder if folder.is_dir() else None
 
 
@@ -51,15 +50,15 @@ def load_generator(weights: str | Path | None = None) -> Generator:
     """Load a generator, ready to predict, from a weights folder or by its hub name.
 
     Args:
-        weights: None takes those that come with a checkout of this project.
+        weights: None takes those that come with this project.
 
     Raises:
         ColorizeError: neither a weights folder nor within reach, or the weights do not fit.
     """
     if weights is None and (weights := shipped_weights()) is None:
         raise ColorizeError(
-            "no weights are named, and this is no checkout with assets/weights/landscapes; name "
-            "a run's generator/ or weights on the hub"
+            f"no weights are named, and assets/weights/{SHIPPED} did not come along; name a run's "
+            "generator/ or weights on the hub"
         )
     _check_place(weights)
     try:
@@ -106,7 +105,7 @@ def export_onnx(weights: str | Path | None, out: Path) -> None:
     and `working_size`, the shorter side of the photos that it was trained on.
 
     Args:
-        weights: a weights folder, or a hub name; None takes those of the checkout.
+        weights: a weights folder, or a hub name; None takes those that come along.
 
     Raises:
         ColorizeError: no such weights, or a package is missing.

@@ -19,10 +19,10 @@ from colorize.photos.read import open_photo
 from colorize.photos.sources import builtin_photos
 from colorize.photos.write import save_photo
 from colorize.predict import Colorizer
-from colorize.pretrained import ASSETS, load_generator, shipped_weights
+from colorize.pretrained import load_generator, shipped_weights
 from colorize.system.device import process_state
 from colorize.system.errors import ColorizeError, printable
-from colorize.system.files import UNFINISHED, write_json, write_whole
+from colorize.system.files import ASSETS, UNFINISHED, write_json, write_whole
 from colorize.system.lock import only_run
 from colorize.trainer import EpochReport, Trainer
 from colorize.training.checkpoint import has_checkpoint
@@ -166,7 +166,7 @@ def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
 def run_demo(out: Path) -> None:
     """Train on the built-in photos and colour one of them at full size.
 
-    In a checkout also colour a landscape, with the weights that come with it.
+    Also colour a landscape, with the weights that come with this project.
     """
     photos = run_training(DEMO, out)
     source = next(path for path in builtin_photos() if path.name in photos.train.names)
@@ -175,7 +175,7 @@ def run_demo(out: Path) -> None:
     _color_grey(source, out / "generator", out, "coloured.png", "grey.png", told)
     if weights := shipped_weights():
         source = ASSETS / "photos" / "mountains.jpg"
-        told = f"{source.name}, by the weights for landscapes that come with this project"
+        told = f"{source.name}, by the weights that come with this project"
         _color_grey(source, weights, out, "landscape.png", "landscape-grey.png", told)
 
 

@@ -31,7 +31,7 @@ import warnings, zipfile  # noqa
 
 CARRIED = "{carried}"  # noqa: E501
 NEEDED = "accelerate fastai huggingface_hub matplotlib numpy PIL=pillow safetensors"
-NEEDED += " skimage=scikit-image sklearn=scikit-learn torch torchvision tqdm"
+NEEDED += " skimage=scikit-image torch torchvision tqdm"
 for folder in (pathlib.Path.cwd(), pathlib.Path.cwd().parent):
     if (folder / "colorize" / "notebook").is_dir():
         sys.path.insert(0, str(folder))  # a checkout around this notebook

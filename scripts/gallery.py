@@ -26,18 +26,17 @@ from colorize import Colorizer
 from colorize.photos.read import open_photo
 from colorize.photos.sources import builtin_photos
 from colorize.predict import in_grey
-from colorize.pretrained import ASSETS
 from colorize.run import load_config
 from colorize.system.errors import ColorizeError
-from colorize.system.files import write_whole
+from colorize.system.files import ASSETS, write_whole
 
 PHOTOS = ASSETS / "photos"
 KINDS = {
-    "what it was trained for": ("mountains", "picos", "stream", "china"),
+    "what it was trained for": ("mountains", "picos", "stream"),
     "in between": ("sunset", "rocket", "dandelions"),
     "failures": ("dogs", "fig", "astronaut"),
 }
-SHOWN_GROWING = ("mountains", "stream", "china", "sunset")
+SHOWN_GROWING = ("mountains", "stream", "picos", "sunset")
 TILE, WIDTH, GAP, LINE = 240, 1200, 6, 18  # pixels
 Row = tuple[str, list[Image.Image]]  # a caption, and pictures from left to right
 
@@ -47,7 +46,7 @@ def photo(name: str) -> Image.Image:
     own = PHOTOS / f"{name}.jpg"
     paths = [own] if own.is_file() else [path for path in builtin_photos() if path.stem == name]
     if not paths:
-        raise ColorizeError(f"no photo {name}; pip install scikit-image scikit-learn matplotlib")
+        raise ColorizeError(f"no photo {name}; pip install scikit-image matplotlib")
     return open_photo(paths[0])
 
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from colorize.pretrained import ASSETS
-from colorize.system.files import write_whole
+from colorize.system.files import ASSETS, write_whole
 
 WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
 EXAMPLE = 2  # of the page's: a stream in a wood

@@ -1,4 +1,4 @@
-"""Make `assets/weights/landscapes` of a run: half precision, measured, with its model card.
+"""Make the weights that come along of a run: half precision, measured, with its model card.
 
     python scripts/ship.py RUN --val PHOTOS [--size 96] [--working-size 160] [--share 0.93]
         [--before "30 epochs of ..."]
@@ -18,10 +18,10 @@ from pathlib import Path
 from colorize.dataset import PhotoSet, load_photo_set, load_photos
 from colorize.evaluate import at_working_size, measure
 from colorize.generator import Generator
-from colorize.pretrained import ASSETS, load_generator, save_weights
+from colorize.pretrained import SHIPPED, load_generator, save_weights
 from colorize.run import load_config
 from colorize.system.errors import ColorizeError
-from colorize.system.files import folder_beside
+from colorize.system.files import ASSETS, folder_beside
 from colorize.weights.card import CARD_NAME
 
 DATA = "the training part of the Intel natural-scenes set"
@@ -80,7 +80,7 @@ def card(text: str, seen: int, more: str, measures: str) -> str:
         seen: their working size.
         more: lines for the table of the training.
     """
-    text = text.replace("FOLDER OR HUB NAME OF THESE WEIGHTS", "assets/weights/landscapes")
+    text = text.replace("FOLDER OR HUB NAME OF THESE WEIGHTS", f"assets/weights/{SHIPPED}")
     text = re.sub(r"(?m)^\| photos \| [^:|]*:", f"| photos | {DATA}:", text)
     text = re.sub(r"(looks at a photo with )\d+ pixels", rf"\g<1>{seen} pixels", text)
     text = text.replace("\n## Measures", f"{more}\n## Measures")
@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder; its generator/ is taken")
     parser.add_argument("--val", required=True, help="photos to measure on")
-    parser.add_argument("--out", type=Path, default=ASSETS / "weights" / "landscapes")
+    parser.add_argument("--out", type=Path, default=ASSETS / "weights" / SHIPPED)
     parser.add_argument("--size", type=int, help="of the photos measured; else the working size")
     parser.add_argument("--working-size", type=int, help="of the weights; else that of training")
     parser.add_argument("--before", help="what the weights had learnt that the run started from")

@@ -92,7 +92,7 @@ def small_generator() -> Generator:
 def shipped(small_generator, tmp_path, monkeypatch) -> Path:
     """Weights that stand for those of the checkout."""
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")
-    folder = tmp_path / "assets" / "weights" / "landscapes"
+    folder = tmp_path / "assets" / "weights" / pretrained.SHIPPED
     small_generator.card = "# Landscapes"
     pretrained.save_weights(small_generator, folder)
     return folder

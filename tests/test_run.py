@@ -36,7 +36,7 @@ def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
         assert colored.size == size
         assert min(size) > 300
     assert (tmp_path / "demo" / "grid.png").exists()
-    assert "by the weights for landscapes" in out
+    assert "by the weights that come with this project" in out
     with Image.open(tmp_path / "demo" / "landscape.png") as landscape:
         assert (landscape.mode, landscape.size) == ("RGB", (640, 426))
 

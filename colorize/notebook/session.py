@@ -128,20 +128,20 @@ def quick_run(out: Path) -> Path:
 
 
 def use_shipped(config: RunConfig, out: Path) -> str:
-    """Put the weights that come with a checkout into a new run folder, instead of training.
+    """Put the weights that come with this project into a new run folder, instead of training.
 
     Returns:
         A line that says so.
 
     Raises:
-        ColorizeError: this is no checkout, or the folder holds something else.
+        ColorizeError: a notebook that is alone has none, or the folder holds something else.
     """
     generator = load_generator()
     if out.exists() and any(out.iterdir()) and not _holds_shipped(out):
         raise ColorizeError(f"{out}: is there already; to skip training give RUN a new name")
     write_json(out / "config.json", config.to_dict())
     save_weights(generator, out / "generator")
-    return f"no training: {out / 'generator'} holds the weights for landscapes of this project"
+    return f"no training: {out / 'generator'} holds the weights that come with this project"
 
 
 def _holds_shipped(out: Path) -> bool:
@@ -152,7 +152,7 @@ def _holds_shipped(out: Path) -> bool:
 
 
 def weights_or_run(weights: str | Path, out: Path) -> str | Path:
-    """Those given, else those that come with a checkout, else those of a `quick_run` in `out`."""
+    """Those given, else those that come along, else those of a `quick_run` in `out`."""
     return weights or shipped_weights() or quick_run(out) / "generator"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.resources
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -11,35 +11,31 @@ from pathlib import Path
 
 from colorize.photos.read import find_photos
 from colorize.system.errors import ColorizeError, first_line
-from colorize.system.files import HOST
+from colorize.system.files import ASSETS, HOST
 from colorize.system.lock import locked, sweep
 
 _UNPACKING = ".unpacking-"
-# Colour photos of free licence that come with packages this one needs anyway: package, path.
+# Colour photos of free licence: of packages that this one needs anyway, and of its own.
 _BUILTIN = (
     ("skimage", "data/astronaut.png"),
     ("skimage", "data/coffee.png"),
     ("skimage", "data/chelsea.png"),
     ("skimage", "data/rocket.jpg"),
-    ("sklearn", "datasets/images/china.jpg"),
-    ("sklearn", "datasets/images/flower.jpg"),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 )
+_OWN = ("dandelions.jpg", "fig.jpg")
 
 
 def builtin_photos() -> list[Path]:
-    """The colour photos that scikit-image, scikit-learn and matplotlib bring along."""
-    photos = []
-    for package, inside in _BUILTIN:
-        # find_spec instead of an import: scikit-learn takes seconds to import.
-        spec = importlib.util.find_spec(package)
-        path = Path(spec.origin).parent / inside if spec and spec.origin else None
-        if path and path.is_file():
-            photos.append(path)
+    """Colour photos that scikit-image and matplotlib bring along, and two of this project.
+
+    A notebook that is alone has no more than the others.
+    """
+    photos = [Path(importlib.resources.files(package) / inside) for package, inside in _BUILTIN]
+    photos += [ASSETS / "photos" / name for name in _OWN]
+    photos = [photo for photo in photos if photo.is_file()]
     if len(photos) < 2:
-        raise ColorizeError(
-            "the built-in photos are missing; pip install scikit-image scikit-learn"
-        )
+        raise ColorizeError("the built-in photos are missing; pip install scikit-image matplotlib")
     return photos
 
 

@@ -1,8 +1,9 @@
-"""Files written whole or not at all, and on the disk when that is said."""
+"""Files written whole or not at all, and on the disk when that is said; those that come along."""
 
 from __future__ import annotations
 
 import csv
+import importlib.resources
 import json
 import os
 import shutil
@@ -15,6 +16,15 @@ from typing import Any
 
 UNFINISHED = ".unfinished-"  # how the names of temporary folders begin
 HOST = f"{socket.gethostname()}-"  # and go on
+
+
+def _assets() -> Path:
+    package = Path(str(importlib.resources.files("colorize")))
+    inside = package / "assets"  # of an installed package; a checkout has them beside the package
+    return inside if inside.is_dir() else package.parent / "assets"
+
+
+ASSETS = _assets()  # photos and weights that come along; a notebook that is alone has none
 
 
 @contextmanager

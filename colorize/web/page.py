@@ -17,14 +17,15 @@ from colorize.photos.read import PHOTO_SUFFIXES, open_photo
 from colorize.photos.sources import builtin_photos
 from colorize.photos.write import result_name, save_photo
 from colorize.predict import Colorizer, in_grey
-from colorize.pretrained import ASSETS
 from colorize.system.errors import ColorizeError, first_line, printable
+from colorize.system.files import ASSETS
 
 _MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's own
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all
 _EXAMPLE_SIDE = 800
-_EXAMPLES = 7
-_LANDSCAPES = ("picos", "sunset", "stream", "mountains", "expedition-1897")  # assets/photos
+# Examples: of assets/photos, then so many of the built-in ones.
+_OWN_PHOTOS = ("picos", "sunset", "stream", "mountains", "expedition-1897")
+_OTHERS = 2
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk
 _SIZES = (64, 512)  # working sizes to choose from
@@ -184,12 +185,11 @@ def _fit(image: Image.Image) -> Image.Image:
 
 
 def _examples(folder: Path) -> list[str]:
-    """Photos in grey, written to a folder: a checkout's first, as they suit its weights."""
+    """Photos in grey, written to a folder."""
     folder.mkdir()
     files = []
-    of_checkout = (ASSETS / "photos" / f"{name}.jpg" for name in _LANDSCAPES)
-    photos = [*filter(Path.is_file, of_checkout), *builtin_photos()]
-    for path in photos[:_EXAMPLES]:
+    own = [ASSETS / "photos" / f"{name}.jpg" for name in _OWN_PHOTOS]
+    for path in (*own, *builtin_photos()[:_OTHERS]):
         grey = in_grey(open_photo(path, at_least=_EXAMPLE_SIDE))
         grey.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE), Image.Resampling.LANCZOS)
         file = folder / f"{path.stem}.jpg"

@@ -31,7 +31,7 @@ def serve(
     """Show the page until Ctrl-C; what is uploaded lives in a temporary folder and goes with it.
 
     Args:
-        weights: a weights folder, or a hub name; None takes those of the checkout.
+        weights: a weights folder, or a hub name; None takes those that come along.
         host: the address to listen on; "0.0.0.0" lets every machine of the network in.
         port: None takes the first free one from 7860 on.
 

@@ -43,8 +43,8 @@ _LIMITS = """
 _LICENCES = {
     "coco": "COCO's photos are from Flickr, each under its own Creative Commons licence, some for "
     "non-commercial use only; see COCO's terms of use.",
-    "builtin": "The photos come with scikit-image, scikit-learn and matplotlib and are in the "
-    "public domain, CC0 or CC BY 2.0.",
+    "builtin": "The photos come with scikit-image, matplotlib and this project, and are in the "
+    "public domain, CC0 or CC BY 4.0.",
 }
 _OWN_LICENCE = (
     "**To be filled in by whoever publishes these weights**: where the photos are from, and what "

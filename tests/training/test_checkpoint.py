@@ -275,7 +275,7 @@ def test_without_a_name_the_weights_of_the_checkout_are_taken(shipped, small_gen
         assert torch.equal(ours, theirs)
 
 
-def test_outside_a_checkout_weights_must_be_named(tmp_path, monkeypatch):
+def test_a_notebook_that_is_alone_must_name_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
-    with pytest.raises(ColorizeError, match="no weights are named, and this is no checkout"):
+    with pytest.raises(ColorizeError, match="named, and assets/weights/landscapes did not"):
         load_generator()
