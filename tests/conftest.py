@@ -76,6 +76,16 @@ def square_scenes(count: int, size: int, first: int = 0) -> PhotoSet:
     return PhotoSet(array, np.arange(count), [f"scene-{first + i}" for i in range(count)])
 
 
+class Evil:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
 @pytest.fixture
 def photos() -> Photos:
     """Six photos of 36x36 to train on at 32x32, two held out."""

@@ -224,7 +224,7 @@ def test_every_row_of_the_table_has_its_test():
     lines = [line for line in TABLE.read_text().splitlines() if line.startswith("|")]
     rows = [line for line in lines if not line.startswith(("| fault |", "|---"))]
     assert len(rows) > 30
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     for row in rows:
         names = re.findall(r"`(test_\w+)`", row)
         assert names, row

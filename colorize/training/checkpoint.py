@@ -1,4 +1,4 @@
-"""Save and load: weights folders, and checkpoints to resume from."""
+"""Checkpoints to resume from: written whole, checked when they are read."""
 
 from __future__ import annotations
 
