@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -258,7 +258,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options of `train`. What is not given stays out of the namespace; see `settings`."""
 
-    def add(name: str, config: type, field: str, **options: object) -> None:
+    def add(name: str, config: type, field: str | None = None, **options: object) -> None:
+        field = field or name[2:].replace("-", "_")
         default = getattr(config(), field)
         text = options.pop("help")
         parser.add_argument(
@@ -278,11 +279,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="coco|builtin|FOLDER",
         help="photos to train on",
     )
-    add("--size", data, "size", type=size, help="side of the training crops, pixels")
+    add("--size", data, type=size, help="side of the training crops, pixels")
     add(
         "--min-crop-area",
         train,
-        "min_crop_area",
         type=_share,
         metavar="F",
         help="least area of a random crop, as a share of size x size; 0.4 for long runs",
@@ -290,19 +290,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add(
         "--lightness-jitter",
         train,
-        "lightness_jitter",
         type=_jitter,
         metavar="S",
         help="spread of a random gamma on lightness; 0.25 for long runs",
     )
-    add("--batch-size", train, "batch_size", type=_positive, help="photos in a step")
-    add("--pretrain-epochs", train, "pretrain_epochs", type=_count, help="epochs with L1 alone")
-    add("--gan-epochs", train, "gan_epochs", type=_count, help="epochs with GAN loss and L1")
-    add("--encoder", RunConfig, "encoder", choices=ENCODERS, help="the U-Net's encoder")
+    add("--batch-size", train, type=_positive, help="photos in a step")
+    add("--pretrain-epochs", train, type=_count, help="epochs with L1 alone")
+    add("--gan-epochs", train, type=_count, help="epochs with GAN loss and L1")
+    add("--encoder", RunConfig, choices=ENCODERS, help="the U-Net's encoder")
     add(
         "--start-weights",
         train,
-        "start_weights",
         type=_weights,
         metavar="WEIGHTS",
         help="weights folder, or its name on the hub, to go on from; with --pretrain-lr 1e-4 or so",
@@ -310,71 +308,38 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add(
         "--encoder-weights",
         train,
-        "encoder_weights",
         choices=ENCODER_WEIGHTS,
         help="auto takes ImageNet's if they can be had",
     )
-    add(
-        "--max-photos",
-        data,
-        "max_photos",
-        type=_positive,
-        help="use this many (default: all)",
-    )
-    add(
-        "--val-fraction",
-        data,
-        "val_fraction",
-        type=_fraction,
-        metavar="F",
-        help="share held out",
-    )
+    add("--max-photos", data, type=_positive, help="use this many (default: all)")
+    add("--val-fraction", data, type=_fraction, metavar="F", help="share held out")
     add(
         "--cache",
         data,
-        "cache",
         metavar="DIR",
         help="folder for decoded photos (default: ~/.cache/colorize)",
     )
-    add(
-        "--pretrain-lr",
-        train,
-        "pretrain_lr",
-        type=_rate,
-        help="peak learning rate with L1 alone",
-    )
-    add("--gan-lr", train, "gan_lr", type=_rate, help="learning rate of both networks after it")
-    add("--lambda-l1", train, "lambda_l1", type=_rate, help="weight of L1 beside the GAN loss")
-    add("--objective", train, "objective", choices=OBJECTIVES, help="GAN objective")
+    add("--pretrain-lr", train, type=_rate, help="peak learning rate with L1 alone")
+    add("--gan-lr", train, type=_rate, help="learning rate of both networks after it")
+    add("--lambda-l1", train, type=_rate, help="weight of L1 beside the GAN loss")
+    add("--objective", train, choices=OBJECTIVES, help="GAN objective")
     add(
         "--discriminator-norm",
         train,
-        "discriminator_norm",
         choices=DISCRIMINATOR_NORMS,
         help="spectral norm gives calmer colours than batch norm",
     )
     add(
-        "--checkpoint-minutes",
-        train,
-        "checkpoint_minutes",
-        type=_rate,
-        help="save this often, not only after each epoch",
+        "--checkpoint-minutes", train, type=_rate, help="save this often, not only after each epoch"
     )
     add(
         "--keep-epochs",
         train,
-        "keep_epochs",
         action="store_true",
         help="keep the weights of each epoch in RUN/epochs",
     )
-    add("--precision", train, "precision", choices=PRECISIONS, help="number format")
-    add(
-        "--seed",
-        train,
-        "seed",
-        type=_count,
-        help="decides split, order, crops and initial weights",
-    )
+    add("--precision", train, choices=PRECISIONS, help="number format")
+    add("--seed", train, type=_count, help="decides split, order, crops and initial weights")
 
 
 def settings(args: argparse.Namespace, base: RunConfig) -> RunConfig:
@@ -392,14 +357,28 @@ def settings(args: argparse.Namespace, base: RunConfig) -> RunConfig:
     )
 
 
-def _number(text: str, kind: type, low: float, high: float, what: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return value
+def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return convert
+
+
+size = _number(int, 32, 8192, "a size in pixels, a whole number from 32 to 8192")
+strength = _number(float, 0.0, 10.0, "a number from 0 to 10")
+port = _number(int, 1, 65535, "a port, a whole number from 1 to 65535")
+_positive = _number(int, 1, 10**9, "a whole number above 0")
+_count = _number(int, 0, 10**9, "a whole number, 0 or more")
+_fraction = _number(float, 0.0, 0.9, "a fraction from 0 to 0.9")
+_share = _number(float, 0.01, 1.0, "a share from 0.01 to 1")
+_jitter = _number(float, 0.0, 1.0, "a number from 0 to 1")
+_rate = _number(float, 0.0, 1e6, "a number, 0 or more")
 
 
 def text_file(text: str) -> Path:
@@ -427,39 +406,3 @@ def _source(text: str) -> str:
 
 def _weights(text: str) -> str:
     return str(Path(text).absolute()) if Path(text).is_dir() else text
-
-
-def size(text: str) -> int:
-    return _number(text, int, 32, 8192, "a size in pixels, a whole number from 32 to 8192")
-
-
-def strength(text: str) -> float:
-    return _number(text, float, 0.0, 10.0, "a number from 0 to 10")
-
-
-def port(text: str) -> int:
-    return _number(text, int, 1, 65535, "a port, a whole number from 1 to 65535")
-
-
-def _positive(text: str) -> int:
-    return _number(text, int, 1, 10**9, "a whole number above 0")
-
-
-def _count(text: str) -> int:
-    return _number(text, int, 0, 10**9, "a whole number, 0 or more")
-
-
-def _fraction(text: str) -> float:
-    return _number(text, float, 0.0, 0.9, "a fraction from 0 to 0.9")
-
-
-def _share(text: str) -> float:
-    return _number(text, float, 0.01, 1.0, "a share from 0.01 to 1")
-
-
-def _jitter(text: str) -> float:
-    return _number(text, float, 0.0, 1.0, "a number from 0 to 1")
-
-
-def _rate(text: str) -> float:
-    return _number(text, float, 0.0, 1e6, "a number, 0 or more")

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms.v2.functional import InterpolationMode, resized_crop
 
 from colorize.color import rgb_to_lab, scale_lab
@@ -291,7 +291,7 @@ def crop_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
     return torch.stack(cut)
 
 
-class Shuffle(Sampler):
+def shuffled(count: int, seed: int, repeats: int = 1, start: int = 0) -> list[int]:
     """A random order that depends on the seed alone; the trainer gives a new seed each epoch.
 
     Args:
@@ -299,17 +299,9 @@ class Shuffle(Sampler):
             look is another crop.
         start: how many to leave out at the beginning, as they were shown before a stop.
     """
-
-    def __init__(self, count: int, seed: int, repeats: int = 1, start: int = 0) -> None:
-        self.count, self.seed, self.repeats, self.start = count, seed, repeats, start
-
-    def __len__(self) -> int:
-        return max(self.count * self.repeats - self.start, 0)
-
-    def __iter__(self) -> Iterator[int]:
-        random = torch.Generator().manual_seed(self.seed)
-        orders = [torch.randperm(self.count, generator=random) for _ in range(self.repeats)]
-        yield from torch.cat(orders)[self.start :].tolist()
+    random = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(count, generator=random) for _ in range(repeats)]
+    return torch.cat(orders)[start:].tolist()
 
 
 def train_loader(
@@ -320,8 +312,8 @@ def train_loader(
     A last, smaller batch is left out, as batch norm would read too much into it, unless it is the
     only one.
     """
-    sampler = Shuffle(len(photos), seed, repeats, start * batch_size)
-    batches = BatchSampler(sampler, batch_size, drop_last=len(photos) * repeats >= batch_size)
+    order = shuffled(len(photos), seed, repeats, start * batch_size)
+    batches = BatchSampler(order, batch_size, drop_last=len(photos) * repeats >= batch_size)
     # A batch is one fancy index into the memory map: no worker processes, nothing to collate.
     return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is)
 

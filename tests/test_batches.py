@@ -15,12 +15,12 @@ from torch import distributed, multiprocessing
 from colorize.config import TrainConfig
 from colorize.dataset import (
     Batches,
-    Shuffle,
     agree,
     apply_gamma,
     crop_flip,
     random_crops,
     random_gammas,
+    shuffled,
     train_loader,
 )
 from colorize.system.errors import ColorizeError
@@ -29,15 +29,15 @@ SEEDS = st.integers(0, 2**40)
 
 
 def test_an_epoch_shows_every_photo_in_a_new_order():
-    first, second = list(Shuffle(50, seed=0)), list(Shuffle(50, seed=1))
+    first, second = shuffled(50, seed=0), shuffled(50, seed=1)
     assert sorted(first) == sorted(second) == list(range(50))
     assert first != second
     assert first != sorted(first)
-    assert list(Shuffle(50, seed=0)) == first
+    assert shuffled(50, seed=0) == first
 
 
 def test_repeats_show_each_photo_as_often():
-    assert set(Counter(Shuffle(7, seed=0, repeats=3)).values()) == {3}
+    assert set(Counter(shuffled(7, seed=0, repeats=3)).values()) == {3}
 
 
 def test_loader_gives_whole_uint8_batches():
@@ -63,12 +63,10 @@ def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
 
 @given(st.integers(0, 60), SEEDS, st.integers(1, 4))
 def test_every_repeat_is_a_whole_shuffle(count, seed, repeats):
-    order = Shuffle(count, seed, repeats)
-    shown = list(order)
-    assert len(shown) == len(order)
+    order = shuffled(count, seed, repeats)
+    assert len(order) == count * repeats
     for repeat in range(repeats):
-        assert sorted(shown[repeat * count : (repeat + 1) * count]) == list(range(count))
-    assert list(order) == shown
+        assert sorted(order[repeat * count : (repeat + 1) * count]) == list(range(count))
 
 
 @given(st.integers(1, 4), st.integers(1, 9), st.integers(0, 9), SEEDS)
