@@ -132,6 +132,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--working-size", type=size, metavar="N", help="side at which the network sees them"
     )
     evaluate.add_argument(
+        "--strength", type=strength, default=1.0, help="of the colours, as in predict (default: 1)"
+    )
+    evaluate.add_argument(
+        "--old-photo", action="store_true", help="show the network each photo as an old print"
+    )
+    evaluate.add_argument(
         "--json", type=text_file, metavar="FILE", help="also write the measures here"
     )
     evaluate.add_argument(
@@ -243,6 +249,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         best_worst=args.best_worst,
         perceptual=args.perceptual,
         working_size=args.working_size,
+        strength=args.strength,
+        old_photo=args.old_photo,
     )
     print(table({"coloured": measures}))
 
@@ -290,9 +298,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add(
         "--lightness-jitter",
         train,
-        type=_jitter,
+        type=_part,
         metavar="S",
         help="spread of a random gamma on lightness; 0.25 for long runs",
+    )
+    add(
+        "--old-photo",
+        train,
+        type=_part,
+        metavar="SHARE",
+        help="share of the photos that are shown as old prints: faded, grainy, scratched",
     )
     add("--batch-size", train, type=_positive, help="photos in a step")
     add("--pretrain-epochs", train, type=_count, help="epochs with L1 alone")
@@ -320,6 +335,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="folder for decoded photos (default: ~/.cache/colorize)",
     )
     add("--pretrain-lr", train, type=_rate, help="peak learning rate with L1 alone")
+    add(
+        "--encoder-lr",
+        train,
+        type=_rate,
+        metavar="SHARE",
+        help="the encoder's share of it; by default 0.1 with ImageNet weights, 1 without",
+    )
     add("--gan-lr", train, type=_rate, help="learning rate of both networks after it")
     add("--lambda-l1", train, type=_rate, help="weight of L1 beside the GAN loss")
     add("--objective", train, choices=OBJECTIVES, help="GAN objective")
@@ -377,7 +399,7 @@ _positive = _number(int, 1, 10**9, "a whole number above 0")
 _count = _number(int, 0, 10**9, "a whole number, 0 or more")
 _fraction = _number(float, 0.0, 0.9, "a fraction from 0 to 0.9")
 _share = _number(float, 0.01, 1.0, "a share from 0.01 to 1")
-_jitter = _number(float, 0.0, 1.0, "a number from 0 to 1")
+_part = _number(float, 0.0, 1.0, "a number from 0 to 1")
 _rate = _number(float, 0.0, 1e6, "a number, 0 or more")
 
 

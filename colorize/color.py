@@ -48,13 +48,18 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     return torch.stack((116.0 * fy - 16.0, 500.0 * (fx - fy), 200.0 * (fy - fz)), dim=-3)
 
 
-def lightness(rgb: Tensor) -> Tensor:
+def lightness(rgb: Tensor, response: Tensor | None = None) -> Tensor:
     """L alone, by the same formula: (B, 3 or 1, H, W) as in `rgb_to_lab` to (B, 1, H, W).
 
-    One channel is a grey photo; it gets the L that the same grey has in RGB.
+    Args:
+        rgb: one channel is a grey photo; it gets the L that the same grey has in RGB.
+        response: shares of red, green and blue light that a film sees, (B, 3, 1, 1); None takes
+            the eye's.
     """
     linear = _linear(rgb)
-    if rgb.shape[-3] == 3:
+    if response is not None:
+        linear = (linear * response).sum(-3, keepdim=True)
+    elif rgb.shape[-3] == 3:
         linear = _mix(_XYZ_FROM_RGB[1], linear.unbind(-3)).unsqueeze(-3)
     return 116.0 * _f(linear) - 16.0
 

@@ -42,10 +42,15 @@ class TrainConfig:
     # Standard deviation, 0 to 1, of the logarithm of a gamma put on each photo's lightness, another
     # one each time. Like small crops it keeps long runs from learning by heart. 0 is none.
     lightness_jitter: float = 0.0
+    # Share of the photos, 0 to 1, whose lightness is made that of an old print (`aging.py`).
+    old_photo: float = 0.0
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
     pretrain_epochs: int = 10
     gan_epochs: int = 5
-    pretrain_lr: float = 1e-3  # one-cycle; with ImageNet weights the encoder gets a tenth of it
+    pretrain_lr: float = 1e-3  # one-cycle
+    # Learning rate of the encoder with L1 alone, as a share of `pretrain_lr`; None is 0.1 with
+    # ImageNet weights and 1 without.
+    encoder_lr: float | None = None
     weight_decay: float = 0.01  # AdamW, pretraining only
     gan_lr: float = 2e-4  # linear decay to zero over the second half
     gan_betas: tuple[float, float] = (0.5, 0.999)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms.v2.functional import InterpolationMode, resized_crop
 
+from colorize.aging import aged_lightness
 from colorize.color import rgb_to_lab, scale_lab
 from colorize.config import DataConfig, TrainConfig
 from colorize.photos.cache import Decoded, decode_once
@@ -219,9 +220,13 @@ class Batches:
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         for step, rgb in enumerate(self._loader(seed, start * processes), start):
             first = (step * processes + process) * self.config.batch_size
-            torch.manual_seed(seed + 1_000_003 * first)  # for networks that draw, as dropout does
+            torch.manual_seed(seed + 1_000_003 * first)  # for what ages photos
             places = torch.arange(first, first + len(rgb)) % shown
-            L, ab = to_network(crop_flip(rgb, size, crops[places]))
+            cut = crop_flip(rgb, size, crops[places])
+            L, ab = to_network(cut)
+            if self.config.old_photo:
+                old = torch.rand(len(cut)) < self.config.old_photo
+                L[old] = aged_lightness(cut[old])
             if self.config.lightness_jitter:
                 L = apply_gamma(L, gammas[places])
             yield L, ab

@@ -7,7 +7,9 @@
 3. RGB is composed of the true L and the predicted ab, what sRGB cannot show is pulled towards
    grey, and the result is rounded to 8 bits. That is compared with the photo; L1 is of scaled ab.
 4. Every measure is of one photo (`metrics.py` defines them), the summary is their mean over all;
-   delta_colorfulness is the difference of the two mean colourfulnesses; FID is of the whole set.
+   delta_colorfulness is the difference of the two mean colourfulnesses; FID and the distances of
+   the colours' distribution are of the whole set.
+5. With `old_photo`, step 2 sees L as that of an old print (`aging.py`), always the same one.
 """
 
 from __future__ import annotations
@@ -22,11 +24,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from colorize.aging import aged_lightness
 from colorize.color import scaled_to_rgb
 from colorize.config import DataConfig
 from colorize.dataset import PhotoSet, load_photo_set, spread, to_network
 from colorize.generator import Generator
-from colorize.metrics import ab_l1, ciede2000, colorfulness, psnr, ssim, to_uint8
+from colorize.metrics import (
+    ColorDistribution,
+    ab_l1,
+    ciede2000,
+    colorfulness,
+    psnr,
+    ssim,
+    to_uint8,
+)
 from colorize.predict import Colorizer
 from colorize.pretrained import shipped_weights
 from colorize.system.errors import ColorizeError, first_line, printable
@@ -70,17 +81,23 @@ def measure(
 
     Returns:
         l1 (of scaled ab), psnr (dB), colorfulness, true_colorfulness, delta_colorfulness
-        (difference of those two means); with `full` also ssim and ciede2000. Empty without photos.
+        (difference of those two means); with `full` also ssim, ciede2000 and the distances of
+        `metrics.ColorDistribution`. Empty without photos.
     """
-    return means(measure_each(predict, photos, batch_size, device, full))
+    colors = ColorDistribution() if full else None
+    rows = measure_each(predict, photos, batch_size, device, full, colors=colors)
+    return means(rows, colors)
 
 
-def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Means of the measures of photos, and delta_colorfulness; empty without photos."""
+def means(
+    rows: Sequence[dict[str, float]], colors: ColorDistribution | None = None
+) -> dict[str, float]:
+    """Means of the measures of photos, and what is of the whole set; empty without photos."""
     if not rows:
         return {}
     result = {name: fmean(row[name] for row in rows) for name in rows[0]}
     result["delta_colorfulness"] = abs(result["colorfulness"] - result["true_colorfulness"])
+    result |= colors.distances() if colors else {}
     return {name: round(value, 5) for name, value in result.items()}
 
 
@@ -92,13 +109,24 @@ def measure_each(
     device: torch.device | str = "cpu",
     full: bool = False,
     more: MoreMeasures | None = None,
+    colors: ColorDistribution | None = None,
+    old_photo: bool = False,
 ) -> list[dict[str, float]]:
-    """The measures of each photo, in the order of the set; see `measure`."""
+    """The measures of each photo, in the order of the set; see `measure`.
+
+    Args:
+        colors: also counts the photos, for what is of the whole set.
+        old_photo: show them to the network as old prints, drawn anew but always alike.
+    """
     rows: list[dict[str, float]] = []
     starts = range(0, len(photos), batch_size)
     for first in bar(starts, "measuring", unit="batch", show=full):  # without, it takes a moment
         rgb = photos.__getitems__(range(first, min(first + batch_size, len(photos)))).to(device)
-        rows += measure_batch(predict, rgb, full, more)
+        seen = None
+        if old_photo:
+            torch.manual_seed(first)
+            seen = aged_lightness(rgb)
+        rows += measure_batch(predict, rgb, full, more, colors, seen)
     return rows
 
 
@@ -107,10 +135,18 @@ def measure_batch(
     rgb: Tensor,
     full: bool = False,
     more: MoreMeasures | None = None,
+    colors: ColorDistribution | None = None,
+    seen: Tensor | None = None,
 ) -> list[dict[str, float]]:
-    """Measures of each photo of a uint8 batch (B, 3, H, W); see `measure`."""
+    """Measures of each photo of a uint8 batch (B, 3, H, W); see `measure_each`.
+
+    Args:
+        seen: the scaled L (B, 1, H, W) that the network gets; None is the photos' own.
+    """
     L, ab = to_network(rgb)
-    predicted = predict(L).float()
+    predicted = predict(L if seen is None else seen).float()
+    if colors:
+        colors.add(L, predicted, ab)
     colored = to_uint8(scaled_to_rgb(L, predicted))
     columns = {
         "l1": ab_l1(predicted, ab).tolist(),
@@ -194,6 +230,8 @@ def evaluate_folder(
     best_worst: Path | None = None,
     perceptual: bool = False,
     working_size: int | None = None,
+    strength: float = 1.0,
+    old_photo: bool = False,
 ) -> dict[str, float]:
     """Measure weights on all readable photos of a folder, by the protocol of `evaluate.py`.
 
@@ -206,6 +244,8 @@ def evaluate_folder(
         best_worst: also draw the ten best and the ten worst by CIEDE2000 here.
         perceptual: also FID and LPIPS.
         working_size: side at which the network sees the photos; its own if None.
+        strength: factor of the predicted colours.
+        old_photo: show the photos to the network as old prints.
 
     Raises:
         ColorizeError: no such folder or weights, no photo that can be read, or no way to the
@@ -216,9 +256,17 @@ def evaluate_folder(
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
         print(f"left out: {printable(line)}")
-    predict = at_working_size(colorizer.generator, colorizer.size)
-    rows = measure_each(predict, photos, device=colorizer.device, full=True, more=more)
-    measures = means(rows)
+    plain, colors = at_working_size(colorizer.generator, colorizer.size), ColorDistribution()
+    rows = measure_each(
+        lambda L: strength * plain(L),
+        photos,
+        device=colorizer.device,
+        full=True,
+        more=more,
+        colors=colors,
+        old_photo=old_photo,
+    )
+    measures = means(rows, colors)
     if more and (fid := more.fid()) is not None:
         measures["fid"] = round(fid, 4)
     if each:
@@ -226,6 +274,7 @@ def evaluate_folder(
     if summary:
         of = {"data": data, "weights": weights or str(shipped_weights())}
         of |= {"size": size, "working_size": colorizer.size}
+        of |= {"strength": strength, "old_photo": old_photo}
         write_json(summary, of | {"photos": len(photos)} | measures)
     if picture:
         chosen = spread(len(photos), 8)
@@ -237,14 +286,12 @@ def evaluate_folder(
 
 
 def table(metrics: dict[str, dict[str, float]]) -> str:
-    """Measures as text, a row a network."""
-    names = next(iter(metrics.values()), {})
-    # As wide as it must be: the output of a notebook cell has room for 90 characters.
-    titles = {name: f"{name.replace('colorfulness', 'colorf.'):>7}" for name in names}
-    lines = [" " * 10 + "".join(f"  {title}" for title in titles.values())]
-    for stage, row in metrics.items():
-        cells = (f"  {row[name]:>{len(title)}.4f}" for name, title in titles.items())
-        lines.append(f"{stage:<10}" + "".join(cells))
+    """Measures as text, a line a measure and a column a network."""
+    names = list(next(iter(metrics.values()), {}))
+    lines = [" " * 18 + "".join(f"  {title:>10}" for title in metrics)]
+    for name in names:
+        cells = (f"  {row[name]:>10.4f}" for row in metrics.values())
+        lines.append(f"{name:<18}" + "".join(cells))
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from torch import distributed, multiprocessing
 from colorize.config import TrainConfig
 from colorize.dataset import (
     Batches,
+    Photos,
     agree,
     apply_gamma,
     crop_flip,
@@ -223,3 +224,17 @@ def test_too_few_photos_for_so_many_processes(photos):
     batches = Batches(Worker(0, 8), photos, TrainConfig(batch_size=4))
     with pytest.raises(ColorizeError, match="6 photos are too few for 8 processes"):
         len(batches)
+
+
+def test_a_share_of_the_photos_is_shown_as_old_prints_with_the_true_colors():
+    photos = Photos(square_scenes(40, 34), square_scenes(1, 32), 32)
+    plain = Batches(Accelerator(), photos, TrainConfig(batch_size=20))
+    some = Batches(Accelerator(), photos, TrainConfig(batch_size=20, old_photo=0.3))
+    pairs = list(zip(plain.epoch(5), some.epoch(5), strict=True))
+    aged = 0
+    for (L, ab), (old_L, old_ab) in pairs:
+        assert torch.equal(ab, old_ab)
+        aged += sum(not torch.equal(a, b) for a, b in zip(L, old_L, strict=True))
+    assert 4 <= aged <= 22
+    # A run that goes on after a stop sees the same prints.
+    assert torch.equal(next(some.epoch(5, start=1))[0], pairs[1][1][0])

@@ -89,3 +89,70 @@ def test_ab_l1_is_per_photo():
 def test_to_uint8_rounds_to_the_nearest():
     values = torch.tensor([-0.1, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 1.2])
     assert metrics.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255]
+
+
+def distances(predicted: torch.Tensor, true: torch.Tensor) -> dict[str, float]:
+    colors = metrics.ColorDistribution()
+    colors.add(torch.zeros(len(true), 1, *true.shape[-2:]), predicted, true)
+    return colors.distances()
+
+
+@pytest.fixture
+def ab() -> torch.Tensor:
+    """Scaled ab of eight photos, (8, 2, 24, 24)."""
+    return 0.2 * torch.randn(8, 2, 24, 24) + 0.2 * torch.randn(8, 2, 1, 1)
+
+
+def test_distance_of_two_known_histograms():
+    """All in one bin against half in that and half in another."""
+    true = torch.full((1, 2, 4, 4), 0.05)
+    half = true.clone()
+    half[..., :2] = 0.5
+    found = distances(true, half)
+    assert found["ab_distance"] == pytest.approx(0.31128, abs=1e-5)
+
+
+def test_the_truth_has_no_distance_and_grey_the_largest(ab):
+    assert distances(ab, ab) == pytest.approx(
+        {"ab_distance": 0, "ab_distance_scaled": 0, "ab_distance_by_L": 0}, abs=1e-9
+    )
+    grey, timid = distances(0 * ab, ab), distances(0.5 * ab, ab)
+    assert all(grey[name] > timid[name] for name in grey)
+    assert grey["ab_distance"] <= 1
+
+
+def test_a_saturation_knob_does_not_change_the_scaled_distances(ab):
+    other = 0.1 * torch.randn_like(ab) + 0.05
+    found, stronger = distances(other, ab), distances(1.7 * other, ab)
+    assert found["ab_distance"] != pytest.approx(stronger["ab_distance"], abs=1e-3)
+    for name in ("ab_distance_scaled", "ab_distance_by_L"):
+        # A pixel in a few thousand may fall to the other side of a bin's border.
+        assert found[name] == pytest.approx(stronger[name], abs=1e-3)
+
+
+def test_colors_in_the_wrong_photo_are_left_to_the_other_measures(ab):
+    found = distances(ab.roll(1, 0), ab)
+    assert found["ab_distance"] == pytest.approx(0, abs=1e-9)
+    assert metrics.ab_l1(ab.roll(1, 0), ab).mean() > 0.1
+
+
+def test_lightness_tells_a_swap_that_the_colors_alone_do_not():
+    """Blue below and orange above instead of the other way round."""
+    ab = torch.zeros(1, 2, 8, 8)
+    ab[:, 1, :4], ab[:, 1, 4:] = 0.4, -0.4
+    L = torch.full((1, 1, 8, 8), -0.9)
+    L[:, :, :4] = 0.9
+    colors = metrics.ColorDistribution()
+    colors.add(L, ab.flip(2), ab)
+    found = colors.distances()
+    assert found["ab_distance_scaled"] == pytest.approx(0, abs=1e-9)
+    assert found["ab_distance_by_L"] == pytest.approx(1)
+
+
+def test_large_photos_count_every_so_many_th_pixel():
+    colors = metrics.ColorDistribution()
+    colors.add(
+        torch.zeros(2, 1, 200, 300), torch.zeros(2, 2, 200, 300), torch.zeros(2, 2, 200, 300)
+    )
+    assert colors.true[0].shape == (2, 2 * 50 * 75)
+    assert metrics.ColorDistribution().distances() == {}

@@ -107,12 +107,13 @@ def test_left_out_photos_are_written_down(tmp_path):
     assert load_generator(tmp_path / "run" / "generator").head.bias.isfinite().all()
 
 
-def test_table_has_a_row_a_network():
-    text = run.table({"pretrained": {"l1": 0.5}, "generator": {"l1": 0.25}})
+def test_table_has_a_column_a_network():
+    metrics = {"pretrained": {"l1": 0.5, "psnr": 20.0}, "generator": {"l1": 0.25, "psnr": 9.0}}
+    text = run.table(metrics)
     assert [line.split() for line in text.splitlines()] == [
-        ["l1"],
-        ["pretrained", "0.5000"],
-        ["generator", "0.2500"],
+        ["pretrained", "generator"],
+        ["l1", "0.5000", "0.2500"],
+        ["psnr", "20.0000", "9.0000"],
     ]
 
 

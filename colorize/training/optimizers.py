@@ -15,13 +15,15 @@ _PRETRAINED_ENCODER_LR = 0.1
 
 
 def pretrain_optimizer(generator: Generator, config: TrainConfig) -> Optimizer:
-    """AdamW; an encoder with ImageNet weights gets a tenth of the learning rate."""
+    """AdamW; an encoder with ImageNet weights gets a tenth of the learning rate, if none is set."""
     encoder = list(generator.encoder.parameters())
     decoder = [*generator.stages.parameters(), *generator.head.parameters()]
     lr = config.pretrain_lr
-    encoder_lr = lr * _PRETRAINED_ENCODER_LR if generator.encoder.pretrained else lr
+    share = config.encoder_lr
+    if share is None:
+        share = _PRETRAINED_ENCODER_LR if generator.encoder.pretrained else 1.0
     return AdamW(
-        [{"params": encoder, "lr": encoder_lr}, {"params": decoder, "lr": lr}],
+        [{"params": encoder, "lr": share * lr}, {"params": decoder, "lr": lr}],
         weight_decay=config.weight_decay,
         fused=True,
     )
