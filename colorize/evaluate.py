@@ -72,12 +72,14 @@ def measure(
     batch_size: int = 16,
     device: torch.device | str = "cpu",
     full: bool = False,
+    old_photo: bool = False,
 ) -> dict[str, float]:
     """Means over the photos.
 
     Args:
         predict: scaled L (B, 1, H, W) on `device` to scaled ab (B, 2, H, W).
         full: also SSIM and CIEDE2000, which take 0.1 s a photo of 256x256.
+        old_photo: see `measure_each`.
 
     Returns:
         l1 (of scaled ab), psnr (dB), colorfulness, true_colorfulness, delta_colorfulness
@@ -85,7 +87,9 @@ def measure(
         `metrics.ColorDistribution`. Empty without photos.
     """
     colors = ColorDistribution() if full else None
-    rows = measure_each(predict, photos, batch_size, device, full, colors=colors)
+    rows = measure_each(
+        predict, photos, batch_size, device, full, colors=colors, old_photo=old_photo
+    )
     return means(rows, colors)
 
 

