@@ -146,9 +146,6 @@ class Trainer:
                     self._save_weights()
                 raise
             finally:
-                # Undo what Accelerate did to `forward`, also when the user stops the run.
-                for network in self.networks.values():
-                    self.accelerator.unwrap_model(network, keep_fp32_wrapper=False)
                 self.accelerator.free_memory()
                 self.generator.load_state_dict(self.averaged.module.state_dict())
 
@@ -171,7 +168,7 @@ class Trainer:
     def pretrain_stage(self) -> Stage:
         """L1 for the generator alone."""
         network, optimizer = self.accelerator.prepare(
-            self.generator, pretrain_optimizer(self.generator, self.config)
+            _shell(self.generator), pretrain_optimizer(self.generator, self.config)
         )
         steps = self.config.pretrain_epochs * len(self.batches)
         schedule = one_cycle(optimizer.optimizer, steps)
@@ -192,8 +189,8 @@ class Trainer:
             raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         config, backward = self.config, self.accelerator.backward
         networks = self.accelerator.prepare(
-            self.generator,
-            self.discriminator,
+            _shell(self.generator),
+            _shell(self.discriminator),
             gan_optimizer(self.generator, config),
             gan_optimizer(self.discriminator, config),
         )
@@ -303,6 +300,15 @@ class Trainer:
         schedules = {f"schedule_{i}": s for i, s in enumerate(stage.schedules)}
         networks = {"generator": self.generator, "averaged": self.averaged}
         return networks | stage.parts | schedules | scaler
+
+
+def _shell(network: nn.Module) -> nn.Module:
+    """The network in a module of its own, for Accelerate to mark and to rewire.
+
+    The mark on a prepared module outlives `unwrap_model`, and what bears it is not prepared again:
+    the next stage would train without autocast, and the same stage of a resumed run with it.
+    """
+    return nn.Sequential(network)
 
 
 def run_epoch(

@@ -1,6 +1,6 @@
 """Kill a training run at random moments until it is done; it must end as an unbroken one does.
 
-python tests/soak.py --kills 50
+python tests/soak.py --kills 50 --precision bf16
 """
 
 from __future__ import annotations
@@ -48,23 +48,17 @@ class Soak:
         )
 
 
-def command(folder: Path, out: Path, epochs: int, minutes: float) -> list[str]:
+def command(
+    folder: Path, out: Path, epochs: int, minutes: float, precision: str = "fp32"
+) -> list[str]:
     """A run, or the rest of one; `minutes` between checkpoints beside those of each epoch."""
     words = [sys.executable, "-m", "colorize", "train", "--out", str(out)]
     words += ["--checkpoint-minutes", str(minutes), "--cache", str(folder / "cache")]
     if has_checkpoint(out):
         return [*words, "--resume"]
     words += ["--data", str(folder / "photos"), "--batch-size", str(_BATCH)]
-    words += [
-        "--size",
-        "32",
-        "--encoder-weights",
-        "none",
-        "--precision",
-        "fp32",
-        "--val-fraction",
-        "0.05",
-    ]
+    words += ["--size", "32", "--encoder-weights", "none", "--precision", precision]
+    words += ["--val-fraction", "0.05"]
     return [*words, "--pretrain-epochs", str(epochs), "--gan-epochs", str(epochs)]
 
 
@@ -102,7 +96,9 @@ def reached(said: str, epochs: int) -> int:
     return place(bars[-1][0], int(bars[-1][1]) - 1, int(bars[-1][2]), epochs) if bars else 0
 
 
-def soak(folder: Path, kills: int, epochs: int, seed: int = 0) -> Iterator[Soak]:
+def soak(
+    folder: Path, kills: int, epochs: int, seed: int = 0, precision: str = "fp32"
+) -> Iterator[Soak]:
     """Break a run so often, then let it end. Gives what happened so far, after each process."""
     chance, result, out, log = random.Random(seed), Soak(), folder / "broken", folder / "log"
     done = False
@@ -110,7 +106,7 @@ def soak(folder: Path, kills: int, epochs: int, seed: int = 0) -> Iterator[Soak]
         resumed = has_checkpoint(out)
         result.resumes, result.starts = result.resumes + resumed, result.starts + (not resumed)
         minutes = chance.choice((0, 10))  # after every step, or after each epoch only
-        process = start(command(folder, out, epochs, minutes), log)
+        process = start(command(folder, out, epochs, minutes, precision), log)
         if result.kills < kills:
             done = not shot(process, log, chance)
         else:
@@ -133,15 +129,18 @@ def lost(out: Path, steps: int, epochs: int) -> int:
 
 def differences(out: Path, unbroken: Path) -> list[str]:
     """Names of all that a broken run keeps and that is not as in an unbroken one."""
-    ours, theirs = (_flat(load_checkpoint(checkpoint_path(run))) for run in (out, unbroken))
-    wrong = [
-        key for key in ours.keys() | theirs.keys() if not _same(ours.get(key), theirs.get(key))
-    ]
+    wrong = differing(*(load_checkpoint(checkpoint_path(run)) for run in (out, unbroken)))
     for weights in ("pretrained", "generator"):
         ours, theirs = (load_generator(run / weights).state_dict() for run in (out, unbroken))
         wrong += [f"{weights}.{key}" for key in ours if not torch.equal(ours[key], theirs[key])]
     wrong += [str(path) for path in out.parent.rglob(".*")]  # left unfinished
     return wrong
+
+
+def differing(ours: dict, theirs: dict) -> list[str]:
+    """Names of what is not the same, bit for bit, in two checkpoints; how long it took aside."""
+    ours, theirs = _flat(ours), _flat(theirs)
+    return [key for key in ours.keys() | theirs.keys() if not _same(ours.get(key), theirs.get(key))]
 
 
 def _flat(value: object, name: str = "") -> dict[str, object]:
@@ -166,13 +165,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=30, help="of each stage")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photos(folder / "photos", _PHOTOS)
-        for result in soak(folder, args.kills, args.epochs, args.seed):
+        for result in soak(folder, args.kills, args.epochs, args.seed, args.precision):
             print(result, flush=True)
-        unbroken = start(command(folder, folder / "unbroken", args.epochs, 10), folder / "log")
+        words = command(folder, folder / "unbroken", args.epochs, 10, args.precision)
+        unbroken = start(words, folder / "log")
         assert unbroken.wait() == 0, (folder / "log").read_text()
         wrong = differences(folder / "broken", folder / "unbroken")
         print(f"differences from the unbroken run: {', '.join(wrong) or 'none'}")

@@ -4,21 +4,26 @@ import copy
 import csv
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from conftest import SMALL_WIDTHS
+from soak import differing
+from torch import nn
 
-from colorize.config import TrainConfig
+from colorize import trainer as trainer_module
+from colorize.config import DISCRIMINATOR_NORMS, TrainConfig
 from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
 from colorize.pretrained import load_generator
 from colorize.system.errors import ColorizeError
 from colorize.trainer import Progress, Stage, Trainer, epoch_seed, run_epoch
-from colorize.training.checkpoint import load_checkpoint, save_checkpoint
+from colorize.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from colorize.training.health import NotANumber
 
 CONFIG = TrainConfig(
@@ -82,27 +87,72 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_nothing_else(photos, tmp_path,
     assert_same_weights(resumed.generator, unbroken.generator)
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_resumed_run_equals_an_unbroken_one(photos, tmp_path, stop_after):
-    """Stopped in the middle of pretraining, between the stages, and in the middle of the GAN."""
-    unbroken = train(make_trainer(photos, tmp_path / "unbroken"))
+STOPS = {  # stage, epochs of it that are done, steps of the next
+    "pretrain": [("pretrain", 0, 1), ("pretrain", 1, 0), ("pretrain", 2, 0)],
+    "gan": [("gan", 0, 1), ("gan", 1, 0)],
+}
+END = ("gan", 2, 0)
 
-    def stop(report):
-        if len(report.history) == stop_after:
-            raise Stop
 
-    with pytest.raises(Stop):
-        train(make_trainer(photos, tmp_path / "broken", callbacks=[stop]))
-    torch.manual_seed(99)  # nothing may hang on what the first process drew
-    resumed = train(make_trainer(photos, tmp_path / "broken", resume=True))
-    assert without_times(resumed.history) == without_times(unbroken.history)
-    assert_same_weights(resumed.generator, unbroken.generator)
-    assert_same_weights(resumed.discriminator, unbroken.discriminator)
-    for weights in ("pretrained", "generator"):
-        assert_same_weights(
-            load_generator(tmp_path / "broken" / weights),
-            load_generator(tmp_path / "unbroken" / weights),
-        )
+class Checkpoints:
+    """Stand in for what a trainer writes: those at `places` in a folder each, the last in memory.
+
+    A run saves after each step, and to write all of it would take longer than to learn.
+    """
+
+    def __init__(self, monkeypatch, folder, places=()):
+        self.folder, self.places = folder, places
+        monkeypatch.setattr(trainer_module, "save_checkpoint", self.save)
+        monkeypatch.setattr(trainer_module, "save_weights", lambda generator, folder: None)
+
+    def save(self, path, state):
+        place = (state["stage"], state["epoch"], state["done"]["steps"])
+        if place in self.places:
+            save_checkpoint(checkpoint_path(self.run(place)), state)
+        if place == END:
+            self.last = deepcopy(state)
+
+    def run(self, place):
+        return self.folder / "-".join(map(str, place))
+
+
+def shallow_trainer(photos, out, config, **options):
+    """The coarse half of the encoder is two convolutions: a tenth of the weights."""
+    torch.manual_seed(config.seed)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
+    generator.encoder.layers[2] = nn.Conv2d(128, 256, 1, stride=2)
+    generator.encoder.layers[3] = nn.Conv2d(256, 512, 1, stride=2)
+    networks = (generator, PatchGAN(width=8, norm=config.discriminator_norm))
+    return Trainer(config, photos, *networks, out=out, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("stage", "norm"), [("pretrain", "batch"), *product(["gan"], DISCRIMINATOR_NORMS)]
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_equals_an_unbroken_one(
+    photos, tmp_path, monkeypatch, precision, stage, norm
+):
+    """Bit for bit in all that a checkpoint holds: weights, averages, optimizers, schedules.
+
+    Stopped at the end of an epoch, of a stage, and in the middle of an epoch.
+    """
+    config = replace(
+        CONFIG,
+        repeats=1,  # two steps an epoch
+        checkpoint_minutes=0.0,
+        min_crop_area=0.5,
+        lightness_jitter=0.2,
+        precision=precision,
+        discriminator_norm=norm,
+    )
+    unbroken = Checkpoints(monkeypatch, tmp_path, STOPS[stage])
+    train(shallow_trainer(photos, tmp_path / "unbroken", config))
+    for stop in STOPS[stage]:
+        torch.manual_seed(99)  # nothing may hang on what the first process drew
+        resumed = Checkpoints(monkeypatch, tmp_path)
+        train(shallow_trainer(photos, resumed.run(stop), config, resume=True))
+        assert (stop, differing(resumed.last, unbroken.last)) == (stop, [])
 
 
 class Killed(BaseException):
@@ -239,7 +289,7 @@ def test_an_interrupted_stage_leaves_a_usable_generator(photos):
     trainer = make_trainer(photos, callbacks=[stop])
     with pytest.raises(KeyboardInterrupt):
         trainer.pretrain()
-    assert "forward" not in vars(trainer.generator)  # Accelerate's wrapper is gone
+    assert "forward" not in vars(trainer.generator)  # Accelerate's wrapper is not on it
     ab = trainer.generator.eval()(torch.zeros(1, 1, 32, 32))
     assert ab.isfinite().all()
 
@@ -360,13 +410,17 @@ def test_gan_training_needs_a_discriminator(photos, small_generator):
         trainer.train_gan()
 
 
-def test_bf16_trains_too(photos):
-    config = TrainConfig(
-        batch_size=3, pretrain_epochs=1, gan_epochs=1, encoder_weights="none", precision="bf16"
-    )
-    history = train(make_trainer(photos, config=config)).history
-    assert len(history) == 2
-    assert next(make_trainer(photos).generator.parameters()).dtype == torch.float32
+def test_both_networks_compute_in_bf16_in_both_stages(photos):
+    """And again for the next trainer of the same networks; their weights stay float32."""
+    config = replace(CONFIG, pretrain_epochs=1, gan_epochs=1, precision="bf16")
+    trainer, seen = make_trainer(photos, config=config), []
+    for name, layer in (("G", trainer.generator.head), ("D", trainer.discriminator.blocks[0])):
+        layer.register_forward_hook(lambda _, __, out, name=name: seen.append((name, out.dtype)))
+    train(trainer)
+    networks = (trainer.generator, trainer.discriminator)
+    Trainer(config, photos, *networks, progress=False).train_gan()
+    assert set(seen) == {("G", torch.bfloat16), ("D", torch.bfloat16)}
+    assert {p.dtype for network in networks for p in network.parameters()} == {torch.float32}
 
 
 def test_an_fp16_run_is_not_resumed_on_a_cpu(photos, tmp_path):
