@@ -261,7 +261,7 @@ def test_a_mistake_stops_the_run_with_one_line(tmp_path):
     assert len(error["traceback"]) == 1
 
 
-@pytest.mark.skipif("COLAB_PYTHON" not in os.environ, reason="README.md says how to run it")
+@pytest.mark.skipif("COLAB_PYTHON" not in os.environ, reason="docs/design.md says how to run it")
 @pytest.mark.parametrize("name", BY_NAME)
 def test_uploading_the_notebook_alone_is_enough(name, tmp_path, monkeypatch):
     """In a Python with what Colab has and without colorize, in a folder with nothing else."""

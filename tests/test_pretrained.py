@@ -176,7 +176,7 @@ def test_a_notebook_that_is_alone_must_name_weights(tmp_path, monkeypatch):
         load_generator()
 
 
-README = Path(__file__).parent.parent / "README.md"
+USING = Path(__file__).parent.parent / "docs" / "using.md"
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +212,10 @@ def test_the_file_says_how_to_scale(exported):
     assert metadata == {"L_scale": "50.0", "ab_scale": "110.0", "working_size": "48"}
 
 
-def test_the_lines_of_the_readme_colour_a_photo(exported, tmp_path, monkeypatch):
+def test_the_lines_of_the_docs_colour_a_photo(exported, tmp_path, monkeypatch):
     from colorize import Colorizer
 
-    (code,) = re.findall(r"```python\n([^`]*onnxruntime[^`]*)```", README.read_text())
+    (code,) = re.findall(r"```python\n([^`]*onnxruntime[^`]*)```", USING.read_text())
     assert "torch" not in code
     monkeypatch.chdir(tmp_path)
     photo = Image.fromarray(scene(0, 300, 200)).convert("L")
