@@ -168,7 +168,7 @@ class Trainer:
     def pretrain_stage(self) -> Stage:
         """L1 for the generator alone."""
         network, optimizer = self.accelerator.prepare(
-            _shell(self.generator), pretrain_optimizer(self.generator, self.config)
+            _Shell(self.generator), pretrain_optimizer(self.generator, self.config)
         )
         steps = self.config.pretrain_epochs * len(self.batches)
         schedule = one_cycle(optimizer.optimizer, steps)
@@ -189,8 +189,8 @@ class Trainer:
             raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         config, backward = self.config, self.accelerator.backward
         networks = self.accelerator.prepare(
-            _shell(self.generator),
-            _shell(self.discriminator),
+            _Shell(self.generator),
+            _Shell(self.discriminator),
             gan_optimizer(self.generator, config),
             gan_optimizer(self.discriminator, config),
         )
@@ -302,13 +302,19 @@ class Trainer:
         return networks | stage.parts | schedules | scaler
 
 
-def _shell(network: nn.Module) -> nn.Module:
-    """The network in a module of its own, for Accelerate to mark and to rewire.
+class _Shell(nn.Module):
+    """A network in a module of its own, for Accelerate to mark and to rewire.
 
     The mark on a prepared module outlives `unwrap_model`, and what bears it is not prepared again:
     the next stage would train without autocast, and the same stage of a resumed run with it.
     """
-    return nn.Sequential(network)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.network(*inputs)
 
 
 def run_epoch(
