@@ -1,6 +1,8 @@
-"""Draw the pictures of the README's gallery, by the weights for landscapes.
+"""Draw the pictures of README and docs, by the weights that come along.
 
-    python scripts/gallery.py               # good, ordinary, failed ones; some that come in grey
+    python scripts/gallery.py               # people, animals, places, things; some that come in
+                                           # grey; clean photos as old prints
+    python scripts/gallery.py --l1 WEIGHTS  # also beside weights of L1 alone
     python scripts/gallery.py --run RUN     # also from a run with --keep-epochs: L1 and GAN,
                                            # and, if it began with random weights, how colours grow
     python scripts/gallery.py --beside OUT  # also beside the reference, as benchmarks/beside_run.py
@@ -19,11 +21,15 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from colorize import Colorizer
-from colorize.photos.read import open_photo
+from colorize.aging import aged_lightness
+from colorize.color import L_SCALE, lightness_to_grey
+from colorize.metrics import to_uint8
+from colorize.photos.read import fit_square, open_photo
 from colorize.photos.sources import builtin_photos
 from colorize.predict import in_grey
 from colorize.run import load_config
@@ -32,10 +38,11 @@ from colorize.system.files import ASSETS, write_whole
 
 PHOTOS = ASSETS / "photos"
 KINDS = {
-    "what it was trained for": ("mountains", "picos", "stream"),
-    "in between": ("sunset", "rocket", "dandelions"),
-    "failures": ("dogs", "fig", "astronaut"),
+    "people and animals": ("astronaut", "grace_hopper", "dogs", "chelsea"),
+    "places": ("mountains", "picos", "stream", "sunset"),
+    "things": ("fig", "coffee", "dandelions", "rocket"),
 }
+AGED = ("mountains", "grace_hopper", "dogs", "coffee")
 SHOWN_GROWING = ("mountains", "stream", "picos", "sunset")
 TILE, WIDTH, GAP, LINE = 240, 1200, 6, 18  # pixels
 Row = tuple[str, list[Image.Image]]  # a caption, and pictures from left to right
@@ -109,6 +116,19 @@ def by_kind(colorizers: list[Colorizer]) -> dict[str, list[Row]]:
     return {kind: [versions(colorizers, name) for name in names] for kind, names in KINDS.items()}
 
 
+def old_prints(names: tuple[str, ...] = AGED, each: int = 4, size: int = 256) -> list[Row]:
+    """Photos in grey, and as the old prints that `train --old-photo` makes of them."""
+    torch.manual_seed(0)
+    rows = []
+    for name in names:
+        square = fit_square(photo(name).convert("RGB"), size)
+        rgb = torch.from_numpy(np.array(square)).permute(2, 0, 1).expand(each, -1, -1, -1)
+        grey = lightness_to_grey((aged_lightness(rgb) + 1) * L_SCALE)
+        prints = [Image.fromarray(to_uint8(print_[0]).numpy()) for print_ in grey]
+        rows.append((name, [in_grey(square), *prints]))
+    return rows
+
+
 def draw_run(run: Path, out: Path) -> None:
     """What only the run itself can show: its epochs and stages."""
     stages = [
@@ -156,6 +176,10 @@ def draw(args: argparse.Namespace) -> None:
     if args.run:
         draw_run(args.run, args.out)
     colorizer = Colorizer.from_pretrained(args.weights)
+    if args.l1:
+        colorizers = [Colorizer.from_pretrained(args.l1), colorizer]
+        titles = ["grey", "L1 alone", "L1, then GAN", "true"]
+        write(sheet(by_kind(colorizers), titles), args.out / "l1-and-gan.jpg")
     if args.beside:
         colorizers = [reference(args.beside), colorizer]
         titles = ["grey", "the usual recipe", "this project", "true"]
@@ -164,13 +188,16 @@ def draw(args: argparse.Namespace) -> None:
     write(sheet(by_kind([colorizer]), titles, across=2), args.out / "gallery.jpg")
     rows = [(name, [in_grey(old), colorizer(old)]) for name, old in grey_photos().items()]
     write(sheet({"": rows}, ["grey", "coloured"], across=2), args.out / "grey-photos.jpg")
+    titles = ["in grey", *["as an old print"] * 4]
+    write(sheet({"": old_prints()}, titles), args.out / "old-prints.jpg")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run folder of a training with --keep-epochs")
     parser.add_argument("--beside", type=Path, help="what benchmarks/beside_run.py has written")
-    parser.add_argument("--weights", help="others than the ones for landscapes")
+    parser.add_argument("--weights", help="others than those that come along")
+    parser.add_argument("--l1", help="weights of L1 alone, to be shown beside them")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the pictures")
     args = parser.parse_args()
     try:

@@ -102,6 +102,7 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     torch.save(Reference(64).generator.state_dict(), tmp_path / "reference-gan.pt")
     (tmp_path / "beside_run.json").write_text('{"size": 64}')
     words = ["--weights", run / "generator", "--run", run, "--beside", tmp_path]
+    words += ["--l1", run / "pretrained"]
     script("gallery.py", *words, "--out", tmp_path)
     later = tmp_path / "later"
     shutil.copytree(run, later)
@@ -113,8 +114,9 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
         "gallery.py", "--weights", run / "generator", "--run", later, "--out", tmp_path / "second"
     )
     drawn = {file.name for file in (tmp_path / "second").iterdir()}
-    assert drawn == {"gallery.jpg", "grey-photos.jpg", "l1-and-gan.jpg"}
-    for name in ("gallery", "grey-photos", "growth", "l1-and-gan", "beside-reference"):
+    assert drawn == {"gallery.jpg", "grey-photos.jpg", "l1-and-gan.jpg", "old-prints.jpg"}
+    names = ("gallery", "grey-photos", "old-prints", "growth", "l1-and-gan", "beside-reference")
+    for name in names:
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
             assert len(picture.convert("RGB").getcolors(2**24)) > 1000
