@@ -226,7 +226,8 @@ class Batches:
             L, ab = to_network(cut)
             if self.config.old_photo:
                 old = torch.rand(len(cut)) < self.config.old_photo
-                L[old] = aged_lightness(cut[old])
+                if old.any():
+                    L[old] = aged_lightness(cut[old])
             if self.config.lightness_jitter:
                 L = apply_gamma(L, gammas[places])
             yield L, ab

@@ -238,3 +238,11 @@ def test_a_share_of_the_photos_is_shown_as_old_prints_with_the_true_colors():
     assert 4 <= aged <= 22
     # A run that goes on after a stop sees the same prints.
     assert torch.equal(next(some.epoch(5, start=1))[0], pairs[1][1][0])
+
+
+def test_a_batch_may_have_no_old_print():
+    photos = Photos(square_scenes(8, 34), square_scenes(1, 32), 32)
+    plain = Batches(Accelerator(), photos, TrainConfig(batch_size=4))
+    few = Batches(Accelerator(), photos, TrainConfig(batch_size=4, old_photo=1e-6))
+    for (L, _), (old_L, _) in zip(plain.epoch(5), few.epoch(5), strict=True):
+        assert torch.equal(L, old_L)
