@@ -74,12 +74,12 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float in [0, 1].
     """
-    return _gamma(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3)).clamp(0.0, 1.0)
+    return encode(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3)).clamp(0.0, 1.0)
 
 
 def lightness_to_grey(L: Tensor) -> Tensor:
     """The sRGB grey in [0, 1] that has lightness L in [0, 100]; any shape."""
-    return _gamma(_f_inverse((L + 16.0) / 116.0)).clamp(0.0, 1.0)
+    return encode(_f_inverse((L + 16.0) / 116.0)).clamp(0.0, 1.0)
 
 
 @torch.no_grad()
@@ -137,8 +137,8 @@ def _linear(rgb: Tensor) -> Tensor:
     return curve - _TOE + rgb.clamp(max=_TOE_GAMMA) / _TOE_SLOPE
 
 
-def _gamma(linear: Tensor) -> Tensor:
-    """sRGB's gamma; the reverse of `_linear`."""
+def encode(linear: Tensor) -> Tensor:
+    """Linear light to sRGB, both in [0, 1], of any shape; the reverse of `_linear`."""
     curve = 1.055 * linear.clamp(min=_TOE) ** (1 / 2.4) - (0.055 + _TOE_GAMMA)
     return curve + linear.clamp(max=_TOE) * _TOE_SLOPE
 

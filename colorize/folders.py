@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from PIL import Image
 
-from colorize.photos.read import PHOTO_SUFFIXES, find_photos, open_photo
+from colorize.photos.read import (
+    PHOTO_SUFFIXES,
+    find_photos,
+    open_photo,
+    other_kinds,
+    photo_pixels,
+)
 from colorize.photos.write import result_name, save_photo
 from colorize.predict import Colorizer, in_grey
 from colorize.system.errors import ColorizeError, first_line
@@ -17,7 +28,8 @@ from colorize.system.progress import bar
 
 _KINDS = " ".join(sorted(PHOTO_SUFFIXES))
 _COMPARE_SIDE = 1200  # pixels of the longer side in a comparison
-_AT_ONCE, _MOST_AT_ONCE = 8, 50_000_000  # photos, pixels that go to a GPU together
+_AT_ONCE, _MOST_AT_ONCE = 8, 50_000_000  # photos that go to a GPU together; pixels at a time
+_LARGE = 12_000_000  # pixels from which on a photo keeps several threads busy by itself
 _FAILURES = (ColorizeError, OSError, ValueError, RuntimeError, MemoryError)
 
 
@@ -30,6 +42,13 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def __iadd__(self, other: Outcome) -> Outcome:
+        self.colored += other.colored
+        self.skipped += other.skipped
+        self.failed += other.failed
+        self.notes += other.notes
+        return self
+
 
 def colorize_files(
     colorizer: Colorizer,
@@ -37,6 +56,7 @@ def colorize_files(
     out: Path,
     overwrite: bool = False,
     compare: bool = False,
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Colour photos and folders of photos into the folder `out`, under the names they have.
 
@@ -45,6 +65,7 @@ def colorize_files(
     Args:
         overwrite: colour those again whose result is there already.
         compare: also write grey and coloured side by side, under `out`/compare.
+        outcome: where to note what became of the photos; a stop leaves there what was done by then.
 
     Raises:
         ColorizeError: `out` is a file.
@@ -52,14 +73,68 @@ def colorize_files(
     """
     if out.exists() and not out.is_dir():
         raise ColorizeError(f"{out}: is a file; give a folder for the results")
-    outcome = Outcome()
+    outcome = Outcome() if outcome is None else outcome
     jobs = _plan(inputs, out, overwrite, outcome)
-    for opened in _open_several(jobs, colorizer.device.type != "cpu", outcome):
+    on_cpu = colorizer.device.type == "cpu"
+    if on_cpu and len(jobs) > 1 and torch.get_num_threads() > 1:
+        _in_threads(colorizer, jobs, out, compare, outcome)
+        return outcome
+    for opened in _open_several(jobs, not on_cpu, outcome):
         results = _color(colorizer, list(opened.values()))
         while opened:  # one by one let go of, before the next photos are opened
             target = next(iter(opened))
             _save(opened.pop(target), results.pop(0), jobs[target], target, out, compare, outcome)
     return outcome
+
+
+def _in_threads(
+    colorizer: Colorizer, jobs: dict[Path, Path], out: Path, compare: bool, outcome: Outcome
+) -> None:
+    """Colour on a CPU, a photo a thread: threads that share a photo wait for the slowest of them,
+    which beside another busy process is most of the time."""
+    threads, room = torch.get_num_threads(), _Room(_MOST_AT_ONCE)
+
+    def color(job: tuple[Path, Path]) -> Outcome:
+        target, photo = job
+        part = Outcome()
+        pixels = photo_pixels(photo) or _MOST_AT_ONCE
+        with room.taken(_MOST_AT_ONCE if pixels > _LARGE else pixels):
+            torch.set_num_threads(threads if pixels > _LARGE else 1)  # of this thread alone
+            if image := _open(photo, part):
+                _save(image, *_color(colorizer, [image]), photo, target, out, compare, part)
+        return part
+
+    try:
+        # Closed, it begins no more of them: after a stop the rest would be for nothing.
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            closing(pool.map(color, jobs.items())) as parts,
+        ):
+            for part in bar(parts, "colouring", len(jobs), unit="photo"):
+                outcome += part
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Room:
+    """How much may be in work at a time; what does not fit waits, the largest until it is alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size = self.free = size
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, share: int) -> Iterator[None]:
+        share = min(share, self.size)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= share)
+            self.free -= share
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += share
+                self.changed.notify_all()
 
 
 def _save(
@@ -76,13 +151,17 @@ def _save(
         if isinstance(colored, Exception):
             raise colored
         _check_within(out, target)
-        save_photo(colored, target, like=image)
+        lost = save_photo(colored, target, like=image)
     except _FAILURES as error:
         outcome.failed.append(_line(photo, error))
         return
     outcome.colored += 1
     if image.info.get("deep"):
         outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
+    if (pages := image.info.get("pages", 1)) > 1:
+        outcome.notes.append(f"{photo}: the first of {pages} pages is coloured")
+    if lost:
+        outcome.notes.append(f"{photo}: its result does not hold its {', '.join(lost)}")
     if compare:
         comparison = out / "compare" / f"{target.relative_to(out)}.jpg"
         try:
@@ -104,16 +183,22 @@ def _open_several(
     """Decoded photos by their target: a few at a time, or one by one."""
     opened: dict[Path, Image.Image] = {}
     for target, photo in bar(jobs.items(), "colouring", unit="photo"):
-        try:
-            opened[target] = open_photo(photo)
-        except ColorizeError as error:
-            outcome.failed.append(str(error))
+        if not (image := _open(photo, outcome)):
             continue
+        opened[target] = image
         pixels = sum(image.width * image.height for image in opened.values())
         if not several or len(opened) == _AT_ONCE or pixels > _MOST_AT_ONCE:
             yield opened  # and get it back empty
     if opened:
         yield opened
+
+
+def _open(photo: Path, outcome: Outcome) -> Image.Image | None:
+    try:
+        return open_photo(photo)
+    except ColorizeError as error:
+        outcome.failed.append(str(error))
+    return None
 
 
 def _color(colorizer: Colorizer, images: list[Image.Image]) -> list[Image.Image | Exception]:
@@ -137,7 +222,8 @@ def _line(photo: Path, error: Exception) -> str:
 def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) -> dict[Path, Path]:
     """Each result that is to be made, and the photo it is made from."""
     jobs: dict[Path, Path] = {}
-    photos = list(_photos(inputs, out, outcome))
+    given = {os.path.abspath(photo): (photo, place) for photo, place in _photos(inputs, out, outcome)}
+    photos = list(given.values())  # each once
     originals = {photo.resolve() for photo, _ in photos}
     photos.sort(key=lambda pair: result_name(pair[1]) != pair[1])  # who keeps its name goes first
     taken: dict[Path, Path] = {}
@@ -145,8 +231,9 @@ def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) 
         target = out / result_name(inside)
         if target.resolve() in originals:
             outcome.failed.append(f"{target}: is one of the photos; give another --out")
-        elif taken.setdefault(target, photo) is not photo:
-            outcome.failed.append(f"{photo}: {taken[target]} would have the same name in {out}")
+        elif (first := taken.setdefault(target, photo)) is not photo:
+            if first.resolve() != photo.resolve():
+                outcome.failed.append(f"{photo}: {first} would have the same name in {out}")
         elif target.suffix.lower() not in PHOTO_SUFFIXES:
             outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
         elif target.exists() and not overwrite:
@@ -160,8 +247,14 @@ def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tup
     """Photos, each with its place inside the folder that was given."""
     results = out.resolve()
     for path in inputs:
+        if not path.is_dir():
+            yield path, Path(path.name)
+            continue
+        if others := other_kinds(path):
+            kinds = " ".join(sorted({other.suffix.lower() for other in others}))
+            outcome.notes.append(f"{path}: {len(others)} left out, of kinds not read ({kinds})")
         try:
-            photos = find_photos(path) if path.is_dir() else [path]
+            photos = find_photos(path, outcome.failed)
         except ColorizeError as error:
             outcome.failed.append(str(error))
             continue
@@ -169,7 +262,7 @@ def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tup
         among = path.resolve() in results.parents
         for photo in photos:
             if not (among and results in photo.resolve().parents):
-                yield photo, photo.relative_to(path) if path.is_dir() else Path(photo.name)
+                yield photo, photo.relative_to(path)
 
 
 def beside_each_other(photo: Image.Image, colored: Image.Image) -> list[Image.Image]:

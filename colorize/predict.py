@@ -16,7 +16,8 @@ from colorize.color import lightness, lightness_to_grey, scale_lab, scaled_to_rg
 from colorize.dataset import to_network
 from colorize.generator import MIN_SIDE, Generator
 from colorize.metrics import to_uint8
-from colorize.photos.pixels import to_rgb, upright
+from colorize.photos.pixels import alpha, to_rgb
+from colorize.photos.read import as_photo
 from colorize.pretrained import load_generator
 
 # Pixels painted at a time, whatever the photo's size: what a CPU's cache holds; a GPU wants more.
@@ -32,6 +33,9 @@ class Colorizer:
     The photo keeps its own lightness to the pixel; only the colour comes from the network, which
     sees the photo at the working size. Its colour is brought up to the photo's size along the
     photo's own edges; see `color_map`.
+
+    A process that has used it must not fork and use it in the child, which would wait for threads
+    that it has not got: start child processes with "spawn", or call torch.set_num_threads(1) first.
 
     Args:
         generator: a trained `Generator`.
@@ -76,15 +80,21 @@ class Colorizer:
     def __call__(self, image: Image.Image) -> Image.Image:
         """Colour a PIL image of any mode: RGB of the same size, RGBA if it has transparency.
 
-        The image is first turned upright if its EXIF says so. Colour in it is not looked at.
+        The image is first turned upright if its EXIF says so. Colour in it is not looked at. A
+        path is opened first; a uint8 array is (H, W), (H, W, 3), or (H, W, 4) with alpha.
+
+        Raises:
+            TypeError: it is something else.
+            ColorizeError: the file cannot be read, or there are no pixels.
+            ValueError: pixels of no known range, see `photos.pixels.to_rgb`.
         """
         return self.batch([image])[0]
 
     @torch.inference_mode()
     def batch(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         """Colour images; those of one shape go through the network together."""
-        images = [upright(image) for image in images]
-        alphas = [_alpha(image) for image in images]
+        images = [as_photo(image) for image in images]
+        alphas = [alpha(image) for image in images]
         photos = [to_rgb(image) for image in images]
         alike = defaultdict(list)
         for i, photo in enumerate(photos):
@@ -95,9 +105,9 @@ class Colorizer:
             L, _ = to_network(torch.cat(small).to(self.device))
             maps = color_map(L, self.predict_ab(L)).split(1)
             colored |= {i: self._paint(photos[i], m) for i, m in zip(members, maps, strict=True)}
-        for i, alpha in enumerate(alphas):
-            if alpha is not None:
-                colored[i].putalpha(alpha)
+        for i, opaque in enumerate(alphas):
+            if opaque is not None:
+                colored[i].putalpha(opaque)
         return [colored[i] for i in range(len(images))]
 
     def predict_ab(self, L: Tensor) -> Tensor:
@@ -126,7 +136,7 @@ class Colorizer:
 
 def in_grey(photo: Image.Image) -> Image.Image:
     """The lightness of a PIL image of any mode, upright, as a grey of the same lightness."""
-    rgb = to_tensor(np.array(to_rgb(upright(photo))))
+    rgb = to_tensor(np.array(to_rgb(as_photo(photo))))
     return Image.fromarray(to_uint8(lightness_to_grey(lightness(rgb)))[0, 0].numpy())
 
 
@@ -162,10 +172,6 @@ def color_map(L: Tensor, ab: Tensor) -> Tensor:
     variance = mean(L.square()) - mean(L).square()
     slope = mean(covariance / (variance + _GRAIN))
     return torch.cat((ab - slope * L, slope), dim=1)
-
-
-def _alpha(image: Image.Image) -> Image.Image | None:
-    return image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
 
 
 def _shrink(photo: Image.Image, shape: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Any photo file out: whole, with the EXIF and resolution of the photo it was made from."""
+"""Any photo file out: whole, with what the photo it was made from says beside its pixels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from colorize.photos.metadata import Metadata, add_to_jpeg, add_to_png, fits, tiff_exif
 from colorize.system.files import write_whole
-
-# What is carried over to the result. Not the preview that a camera puts in: it has no colours.
-_EXIF_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)  # description ... copyright
-_EXIF_PARTS = (0x8769, 0x8825)  # how the photo was taken, and where
-_EXIF_MOST = 60_000  # bytes; a JPEG holds little more
 
 
 def result_name(photo: Path) -> Path:
@@ -20,44 +16,50 @@ def result_name(photo: Path) -> Path:
     return photo.with_suffix(".png") if photo.suffix.lower() == ".gif" else photo
 
 
-def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) -> None:
+def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) -> list[str]:
     """Write a photo, whole, as its suffix says.
 
     Args:
-        like: the photo that it was made from, whose EXIF and resolution it gets.
+        like: the photo that it was made from, by `open_photo`; its metadata is carried over.
+
+    Returns:
+        What is lost of the photo, because a file of this kind does not hold it.
     """
-    kind = path.suffix.lower()
-    if kind in (".jpg", ".jpeg", ".bmp") and image.mode != "RGB":  # else it would be copied
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    lost = []
+    if kind in ("JPEG", "BMP") and image.mode != "RGB":  # else it would be copied
+        if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+            lost.append("transparency")
         image = image.convert("RGB")  # these hold no transparency
-    options = {"quality": 95}
-    if kind in (".jpg", ".jpeg"):
+    options = {"TIFF": {"compression": "tiff_deflate"}}.get(kind, {"quality": 95})
+    if kind == "JPEG":
         options["subsampling"] = 0  # colour as sharp as lightness
-    elif kind in (".tif", ".tiff"):
-        options = {"compression": "tiff_deflate"}
+    metadata = Metadata()
     if like is not None:
-        options |= _carried_over(like)
-        if "exif" in options:  # which Pillow cannot put into a compressed TIFF
-            options.pop("compression", None)
+        metadata, left_out = fits(like.info.get("metadata", metadata), kind)
+        lost += left_out
+        options |= _options(metadata, kind)
     # Not into the file: on a full disk Pillow leaves half a JPEG there without a word.
-    image.save(encoded := BytesIO(), Image.registered_extensions()[kind], **options)
+    image.save(encoded := BytesIO(), kind, **options)
+    content = encoded.getbuffer()
+    if add := {"JPEG": add_to_jpeg, "PNG": add_to_png}.get(kind):
+        content = add(encoded.getvalue(), metadata)
     with write_whole(path) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+        temporary.write_bytes(content)
+    return lost
 
 
-def _carried_over(photo: Image.Image) -> dict[str, object]:
-    """EXIF, without an orientation, and resolution, as options for saving."""
-    options = {}
-    try:
-        old, new = photo.getexif(), Image.Exif()
-        new.update({tag: old[tag] for tag in _EXIF_TAGS if tag in old})
-        for part in _EXIF_PARTS:
-            new.get_ifd(part).update(old.get_ifd(part))
-        exif = new.tobytes()
-        if any((len(new), *(new.get_ifd(part) for part in _EXIF_PARTS))) and len(exif) < _EXIF_MOST:
-            options["exif"] = exif
-        resolution = photo.info.get("dpi")
-        if resolution and all(0 < float(value) < 1e5 for value in resolution):
-            options["dpi"] = tuple(float(value) for value in resolution)
-    except Exception:  # a photo is worth more than its damaged metadata
-        return {}
+def _options(metadata: Metadata, kind: str) -> dict[str, object]:
+    """Metadata as options for saving."""
+    options: dict[str, object] = {}
+    if kind == "TIFF":
+        if metadata.exif or metadata.xmp or metadata.iptc:  # Pillow cannot compress it with them
+            options = {"exif": tiff_exif(metadata), "compression": None}
+    elif metadata.exif:
+        options["exif"] = metadata.exif
+    if metadata.xmp and kind in ("WEBP", "HEIF"):
+        options["xmp"] = metadata.xmp
+    # A JPEG's own field holds 16 bits; what EXIF says stays.
+    if metadata.dpi and not (kind == "JPEG" and max(metadata.dpi) > 65535):
+        options["dpi"] = metadata.dpi
     return options
