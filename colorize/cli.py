@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from colorize.system.signals import stop_in_order
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit code: 0 done, 1 failed with one line, 2 wrong usage."""
+    _have_streams()
     # What Pillow has to say about odd metadata of a file that it reads all the same.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = build_parser().parse_args(argv)
@@ -41,6 +43,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(line)
     return 1
+
+
+def _have_streams() -> None:
+    """Standard streams that are there and take any text.
+
+    A shell may close one (2>&-); the next file that is opened would then be what is written to.
+    And a terminal may not know all letters of a file's name.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _how_to_go_on(args: argparse.Namespace) -> str:
@@ -69,20 +89,20 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="train on the built-in photos, in minutes, no network")
-    demo.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
+    demo.add_argument("--out", type=some_path, required=True, metavar="RUN", help="run folder to make")
     demo.set_defaults(run=_demo)
 
     train = commands.add_parser("train", help="pretrain, then train the GAN")
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder")
+    train.add_argument("--out", type=some_path, required=True, metavar="RUN", help="run folder")
     train.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
     add_settings(train)
     train.set_defaults(run=_train)
 
     predict = commands.add_parser("predict", help="colour photos, or all photos in folders")
-    predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTO|FOLDER")
+    predict.add_argument("photos", type=some_path, nargs="+", metavar="PHOTO|FOLDER")
     add_weights(predict)
     predict.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where they go (default: coloured)"
+        "--out", type=some_path, metavar="FOLDER", help="where they go (default: coloured)"
     )
     predict.add_argument(
         "--size", type=size, help="shorter side at which the network looks, pixels"
@@ -120,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
-    evaluate.add_argument("--data", required=True, metavar="FOLDER|coco|builtin")
+    evaluate.add_argument("--data", type=_given, required=True, metavar="FOLDER|coco|builtin")
     add_weights(evaluate)
     evaluate.add_argument(
         "--size",
@@ -193,7 +213,7 @@ def _start_or_go_on(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from colorize.folders import colorize_files
+    from colorize.folders import Outcome, colorize_files
     from colorize.predict import Colorizer
 
     colorizer = Colorizer.from_pretrained(
@@ -204,9 +224,12 @@ def _predict(args: argparse.Namespace) -> int:
         out = Path("coloured")
         # A shell's `*` names it too, the second time.
         photos = [path for path in photos if path.resolve() != out.resolve()]
-    outcome = colorize_files(colorizer, photos, out, args.overwrite, args.compare)
-    for line in outcome.notes + outcome.failed:
-        _complain(line)
+    outcome = Outcome()
+    try:
+        colorize_files(colorizer, photos, out, args.overwrite, args.compare, outcome)
+    finally:  # after a stop, too
+        for line in _once(outcome.notes) + outcome.failed:
+            _complain(line)
     skipped = (
         f", {outcome.skipped} skipped: they are there already (--overwrite does them again)"
         if outcome.skipped
@@ -215,6 +238,15 @@ def _predict(args: argparse.Namespace) -> int:
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     print(f"{outcome.colored} coloured in {printable(str(out))}{skipped}{failed}")
     return 1 if outcome.failed else 0
+
+
+def _once(notes: Sequence[str]) -> list[str]:
+    """What is noted of many photos, as one line each; a note begins with the photo's name."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        alike.setdefault(note.rpartition(": ")[2], []).append(note)
+    more = ((first, len(rest)) for first, *rest in alike.values())
+    return [f"{first} (and so for {count} more)" if count else first for first, count in more]
 
 
 def _app(args: argparse.Namespace) -> None:
@@ -259,6 +291,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     """The option that names a trained network."""
     parser.add_argument(
         "--weights",
+        type=_given,
         help="weights folder, or its name on the hub (default: those that come along)",
     )
 
@@ -331,6 +364,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add(
         "--cache",
         data,
+        type=_absolute,
         metavar="DIR",
         help="folder for decoded photos (default: ~/.cache/colorize)",
     )
@@ -403,8 +437,14 @@ _part = _number(float, 0.0, 1.0, "a number from 0 to 1")
 _rate = _number(float, 0.0, 1e6, "a number, 0 or more")
 
 
+def some_path(text: str) -> Path:
+    if not text:  # a shell's variable that is not set; as a path it would be this folder
+        raise argparse.ArgumentTypeError("an empty name")
+    return Path(text)
+
+
 def text_file(text: str) -> Path:
-    if Path(text).is_dir():
+    if some_path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a folder, not a file to write")
     return Path(text)
 
@@ -423,8 +463,17 @@ def picture_file(text: str) -> Path:
 
 def _source(text: str) -> str:
     # Absolute, so that a run can be resumed from any folder.
-    return text if text in ("coco", "builtin") else str(Path(text).absolute())
+    return text if text in ("coco", "builtin") else _absolute(text)
+
+
+def _given(text: str) -> str:
+    some_path(text)
+    return text
+
+
+def _absolute(text: str) -> str:
+    return str(some_path(text).absolute())
 
 
 def _weights(text: str) -> str:
-    return str(Path(text).absolute()) if Path(text).is_dir() else text
+    return _absolute(text) if some_path(text).is_dir() else text

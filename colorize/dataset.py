@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -84,6 +86,7 @@ class Photos:
     size: int
     grey: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)  # name -> reason
+    copies: int = 0  # photos that are there under another name too
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint keeps, to know these photos again: their names and mean colour."""
@@ -103,6 +106,8 @@ class Photos:
     def summary(self) -> str:
         """One or two lines for people: how many photos, and which were left out."""
         text = f"{len(self.train)} photos to train on, {len(self.val)} held out"
+        if self.copies:
+            text += f"; {self.copies} are copies of others, on the same side of the split"
         if self.grey:
             text += f"; {len(self.grey)} grey ones left out"
         if self.unreadable:
@@ -120,7 +125,14 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
         ColorizeError: nothing found, nothing readable, or nothing in colour.
     """
     paths = _choose(source_paths(config.source), config.max_photos, seed)
-    train_names, val_names = split(list(paths), config.val_fraction, seed)
+    same = _copies(paths)
+    firsts = [name for name in paths if name not in same]
+    train_names, val_names = split(firsts, config.val_fraction, seed)
+    held_out = set(val_names)
+    for copy, first in same.items():
+        (val_names if first in held_out else train_names).append(copy)
+    train_names.sort()
+    val_names.sort()
     spare = round(config.size * (1 + config.crop_margin))
     unreadable: dict[str, str] = {}
 
@@ -134,7 +146,7 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
 
     train, grey = decoded(train_names, spare, config.min_colorfulness)
     val, _ = decoded(val_names, config.size, 0.0)
-    photos = Photos(train, val, config.size, grey, unreadable)
+    photos = Photos(train, val, config.size, grey, unreadable, len(same))
     if not len(train):
         raise ColorizeError(f"{config.source}: nothing to train on: {photos.summary()}")
     return photos
@@ -176,6 +188,22 @@ def _photo_set(files: Decoded, rows: list[int], names: list[str]) -> PhotoSet:
 def _choose(paths: dict[str, Path], most: int | None, seed: int) -> dict[str, Path]:
     """A seeded choice of photos; all of them for None."""
     return {name: paths[name] for name in _ranked(paths, seed)[:most]} if most else paths
+
+
+def _copies(paths: dict[str, Path]) -> dict[str, str]:
+    """Names of files that hold what one before them in the alphabet does, and that one's name."""
+    by_size: dict[int, list[str]] = {}
+    for name in sorted(paths):
+        with suppress(OSError):  # reported as unreadable when it is decoded
+            if (state := paths[name].stat()) and stat.S_ISREG(state.st_mode) and state.st_size:
+                by_size.setdefault(state.st_size, []).append(name)
+    same, seen = {}, {}
+    for name in (name for names in by_size.values() if len(names) > 1 for name in names):
+        with suppress(OSError):
+            content = hashlib.sha256(paths[name].read_bytes()).digest()
+            if (first := seen.setdefault(content, name)) != name:
+                same[name] = first
+    return same
 
 
 def _ranked(names: Iterable[str], seed: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -225,13 +226,19 @@ def before_after(before: Image, after: Image, width: float = 12.0) -> Figure:
 def save(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Write a figure as the kind of picture that the suffix names, whole."""
     # Not into the file: see `photos.write.save_photo`.
-    figure.savefig(encoded := BytesIO(), format=path.suffix[1:], dpi=dpi)
+    encoded = _encoded(figure, format=path.suffix[1:], dpi=dpi)
     with write_whole(path) as temporary:
         temporary.write_bytes(encoded.getbuffer())
 
 
 def jpeg(figure: Figure, dpi: int) -> bytes:
     """A figure as the content of a JPEG file."""
-    file = BytesIO()
-    figure.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": 88})
-    return file.getvalue()
+    return _encoded(figure, format="jpeg", dpi=dpi, pil_kwargs={"quality": 88}).getvalue()
+
+
+def _encoded(figure: Figure, **options: Any) -> BytesIO:
+    with warnings.catch_warnings():
+        # Of photos with names in other scripts; a box for a letter is good enough.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(encoded := BytesIO(), **options)
+    return encoded

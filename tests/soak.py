@@ -63,7 +63,8 @@ def command(
 
 
 def start(words: list[str], log: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Each step is in the log, so that it tells how far the process was.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "0"}
     with open(log, "w") as said:
         return subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, env=environment)
 

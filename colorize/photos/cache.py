@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from colorize.system.files import HOST
 from colorize.system.lock import locked, sweep
 from colorize.system.progress import bar
 
-_FORMAT = 4  # raise it when the way photos are prepared changes
+_FORMAT = 5  # raise it when the way photos are prepared changes
 _PHOTOS, _INDEX = "photos.npy", "index.json"
 _BUILDING = ".building-"
 _RETRY_AFTER = 60.0  # seconds; processes that train together must find the same photos
@@ -42,8 +42,11 @@ class Decoded:
 
 def cache_folder() -> Path:
     """Where decoded photos are kept unless a run says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "colorize"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "colorize"
+    with suppress(RuntimeError):  # a user of a container may have no home
+        return Path.home() / ".cache" / "colorize"
+    return Path(tempfile.gettempdir()) / f"colorize-{getattr(os, 'getuid', int)()}"
 
 
 def decode_once(

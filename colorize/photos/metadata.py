@@ -124,7 +124,7 @@ def _of_tiff(file: BinaryIO) -> dict[str, bytes]:
     new = _portable(old)
     found = {"xmp": old.get(_TIFF_XMP) or b"", "iptc": old.get(_TIFF_IPTC) or b""}
     found = {name: value for name, value in found.items() if isinstance(value, bytes)}
-    if len(new) or any(new.get_ifd(part) for part in _EXIF_PARTS):
+    if len(new):
         found["exif"] = new.tobytes()
     return found
 
@@ -134,8 +134,9 @@ def _portable(old: Image.Exif) -> Image.Exif:
     new = Image.Exif()
     for tag in _TIFF_TAGS:
         if tag in _EXIF_PARTS:
-            if part := _as_bytes(old.get_ifd(tag)):
-                new.get_ifd(tag).update(part)
+            if part := old.get_ifd(tag):
+                new.get_ifd(tag).update(_as_bytes(part))
+                new[tag] = 0  # Pillow puts its place here
         elif tag in old:
             new.update(_as_bytes({tag: old[tag]}))
     return new

@@ -1,4 +1,7 @@
-"""Progress bars: a line in the shell; in a notebook a line under the cell, written in place."""
+"""Progress bars: a line in the shell; in a notebook a line under the cell, written in place.
+
+Where standard error is no terminal but a file, a plain line now and then.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 _PROCESS = os.getpid()
+_BETWEEN_LINES = 30.0  # seconds, in a file; TQDM_MININTERVAL says otherwise
 
 
 def bar(
@@ -23,11 +27,13 @@ def bar(
     """Go through `items` and show how far one is, of which `initial` were done before.
 
     tqdm's own bar for notebooks is a widget: it needs ipywidgets in the notebook and in the
-    browser, and is lost when the notebook is saved.
+    browser, and is lost when the notebook is saved. TQDM_DISABLE=1 hides all bars.
     """
+    show = show and os.environ.get("TQDM_DISABLE", "0") in ("", "0")
     line = _line_of_this_cell() if show else None
-    # A browser may be far from the kernel.
-    interval = 0.5 if line else 0.1
+    interval = 0.5 if line else 0.1  # a browser may be far from the kernel
+    if show and line is None and not sys.stderr.isatty():
+        line, interval = _PlainLines(), float(os.environ.get("TQDM_MININTERVAL", _BETWEEN_LINES))
     return tqdm(
         items,
         title,
@@ -36,6 +42,7 @@ def bar(
         disable=not show,
         file=line,
         mininterval=interval,
+        maxinterval=max(interval, 10.0),
         initial=initial,
     )
 
@@ -43,6 +50,24 @@ def bar(
 def say(line: str) -> None:
     """Print a line without tearing a bar that is being drawn."""
     tqdm.write(line)
+
+
+class _PlainLines:
+    """A file for tqdm that passes on what it shows as lines of their own."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line and line != self._last:  # tqdm draws its last line twice
+            self._last = line
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        pass
 
 
 class _CellLine:

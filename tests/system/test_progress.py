@@ -60,3 +60,18 @@ def test_nothing_is_shown_unless_wanted(cell, capsys):
     assert list(progress.bar(range(3), "quiet", show=False)) == [0, 1, 2]
     assert cell.lines == []
     assert capsys.readouterr().err == ""
+
+
+def test_a_file_gets_plain_lines_now_and_then(capsys):
+    list(progress.bar(range(1000), "decoding", unit="photo"))
+    err = capsys.readouterr().err
+    assert "\r" not in err
+    lines = err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert "decoding: 100%" in lines[-1]
+
+
+def test_tqdm_s_own_switch_is_heeded(capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert list(progress.bar(range(3), "quiet")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
