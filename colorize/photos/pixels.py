@@ -58,6 +58,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("L")
     elif image.mode not in (*_PROFILED, "I;16"):
         image = image.convert("RGB")
+    if profile and profile[16:20] == b"GRAY" and image.mode == "RGB" and _is_grey(image):
+        image = image.convert("L")  # Pillow opens deep grey with alpha, for one, as colours
     if profile and (transform := _transform(profile, image.mode)):
         image = ImageCms.applyTransform(image, transform)
     if image.mode == "I;16":
@@ -67,6 +69,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         curve = _by_gamma(256, gamma).round().astype(int).tolist()
         image = image.point(curve * len(image.getbands()))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _is_grey(image: Image.Image) -> bool:
+    red, green, blue = (channel.tobytes() for channel in image.split())
+    return red == green == blue
 
 
 def _deep(image: Image.Image) -> Image.Image:

@@ -236,7 +236,7 @@ def _as_loaded(see_through: object, raw: object) -> object:
     """A PNG's transparent value as its pixels are after Pillow has scaled them."""
     scale = {"1": 255, "L;2": 85, "L;4": 17}.get(raw)
     if scale and isinstance(see_through, int):
-        return see_through * scale
+        return min(see_through * scale, 255)
     if raw == "RGB;16B" and isinstance(see_through, tuple):
         return tuple(value >> 8 for value in see_through)
     return see_through

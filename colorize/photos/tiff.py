@@ -45,12 +45,11 @@ def read_tiff(file: BinaryIO, most_pixels: int, page: int = 0) -> Image.Image:
         check_size(size, most_pixels)
         bits = shown.bitspersample
         deep = not isinstance(bits, int) or bits > 8
-        if not deep:
-            image = _by_pillow(file, page)
-        elif not _tifffile_can(shown):
-            image = _deep_by_pillow(file, page, shown)
-        else:
+        apart = shown.planarconfig == 2 and shown.samplesperpixel > 1
+        if (deep or apart) and _tifffile_can(shown):
             image = _turned(_from_samples(_samples(shown, file), shown), shown)
+        else:
+            image = _deep_by_pillow(file, page, shown) if deep else _by_pillow(file, page)
         later = islice(tiff.pages, 1, _MOST_PAGES)
         image.info["pages"] = 1 + sum(not (p.is_reduced or p.is_mask) for p in later)
     image.info["deep"] = deep
@@ -77,7 +76,7 @@ def _by_pillow(file: BinaryIO, page: int) -> Image.Image:
 
 def _tifffile_can(page: tifffile.TiffPage) -> bool:
     plain = page.compression in (_NONE, *_DEFLATE, _PACKBITS) and page.predictor in (1, 2)
-    whole = page.bitspersample in (16, 32, 64) and page.fillorder == 1
+    whole = page.bitspersample in (8, 16, 32, 64) and page.fillorder == 1
     return (
         (plain and whole or importlib.util.find_spec("imagecodecs") is not None)
         and page.photometric in (*_GREY, _RGB)
