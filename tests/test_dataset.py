@@ -190,3 +190,23 @@ def test_spread_is_even_and_has_both_ends(count, most):
         steps = {after - before for before, after in pairwise(found)}
         assert min(steps) >= 1
         assert max(steps) - min(steps) <= 1
+
+
+def test_copies_of_a_photo_stay_on_one_side_of_the_split(tmp_path):
+    """Else what is held out would have been trained on."""
+    write_photos(tmp_path, 10)
+    for copied in (2, 7):
+        content = (tmp_path / f"scene-{copied:02d}.png").read_bytes()
+        for i in range(20):
+            (tmp_path / f"copy-{copied}-{i}.png").write_bytes(content)
+    for seed in range(5):
+        config = DataConfig(source=str(tmp_path), size=32, val_fraction=0.3, min_colorfulness=0)
+        photos = load_photos(config, seed, progress=False)
+        for copied in (2, 7):
+            sides = [
+                sum(f"copy-{copied}-" in name or f"-{copied:02d}" in name for name in part.names)
+                for part in (photos.train, photos.val)
+            ]
+            assert sorted(sides) == [0, 21]
+        assert len(photos.train) + len(photos.val) == 50
+        assert "40 are copies of others" in photos.summary()

@@ -1,5 +1,6 @@
 """Many photos: names, skipping, failures, formats, and what is carried over."""
 
+import os
 import weakref
 from pathlib import Path
 
@@ -74,6 +75,102 @@ def test_two_photos_of_one_name(colorizer, tmp_path):
     (failed,) = colorize_files(colorizer, [first, second], tmp_path / "out").failed
     assert "same name" in failed
     assert names(tmp_path / "out") == ["scene-00.png"]
+
+
+def test_a_photo_named_twice_is_coloured_once(colorizer, tmp_path):
+    (photo,) = write_photos(tmp_path / "in", 1)
+    (tmp_path / "link").symlink_to(photo.parent)
+    again = tmp_path / "in" / ".." / "in" / photo.name
+    inputs = [photo, photo, photo.parent, again, tmp_path / "link" / photo.name]
+    outcome = colorize_files(colorizer, inputs, tmp_path / "out")
+    assert (outcome.colored, outcome.failed) == (1, [])
+
+
+def test_what_is_not_coloured_is_named(colorizer, tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    write_photos(folder, 1)
+    Image.fromarray(scene(0)).save(folder / "b.JFIF", format="JPEG")
+    Image.fromarray(scene(0)).save(folder / "c.jpe", format="JPEG")
+    for name in ("d.cr2", "e.psd", "notes.txt"):
+        (folder / name).touch()
+    os.mkfifo(folder / "x.jpg")
+    pages = [Image.fromarray(scene(i)) for i in range(3)]
+    for name in ("m.tif", "m.gif"):
+        pages[0].save(folder / name, save_all=True, append_images=pages[1:])
+    outcome = colorize_files(colorizer, [folder], tmp_path / "out")
+    assert outcome.colored == 5
+    assert sorted(outcome.notes) == [
+        f"{folder / 'm.gif'}: the first of 3 pages is coloured",
+        f"{folder / 'm.tif'}: the first of 3 pages is coloured",
+        f"{folder}: 2 left out, of kinds not read (.cr2 .psd)",
+    ]
+    (failed,) = outcome.failed
+    assert "x.jpg" in failed
+    assert names(tmp_path / "out") == ["b.JFIF", "c.jpe", "m.png", "m.tif", "scene-00.png"]
+
+
+def test_metadata_that_a_result_cannot_hold_is_said(colorizer, tmp_path):
+    Image.fromarray(scene(0)).save(tmp_path / "a.jpg", comment=b"scanned", format="JPEG")
+    (tmp_path / "a.jpg").rename(tmp_path / "a.webp")
+    outcome = colorize_files(colorizer, [tmp_path / "a.webp"], tmp_path / "out")
+    assert outcome.notes == [f"{tmp_path / 'a.webp'}: its result does not hold its comment"]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_photos_in_threads_come_out_as_one_by_one(colorizer, tmp_path, monkeypatch):
+    write_photos(tmp_path / "in", 6)
+    (tmp_path / "in" / "bad.png").write_bytes(b"no photo")
+    used = []
+    batch = colorizer.batch
+
+    def watched(images):
+        used.append((torch.get_num_threads(), images[0].size))
+        return batch(images)
+
+    monkeypatch.setattr(colorizer, "batch", watched)
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert (outcome.colored, len(outcome.failed)) == (6, 1)
+    assert {threads for threads, _ in used} == {1}
+    assert torch.get_num_threads() == 2
+    monkeypatch.setattr(folders, "_LARGE", 80 * 64 - 1)  # a large photo has the threads to itself
+    used.clear()
+    colorize_files(colorizer, [tmp_path / "in"], tmp_path / "large")
+    assert {threads for threads, _ in used} == {2}
+    monkeypatch.undo()
+    for i in range(6):
+        alone = colorizer(Image.fromarray(scene(i)))
+        for out in ("out", "large"):
+            colored = np.asarray(Image.open(tmp_path / out / f"scene-{i:02d}.png"))
+            assert np.abs(colored.astype(int) - np.asarray(alone)).max() <= 1
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_stop_keeps_what_was_noted(colorizer, tmp_path, monkeypatch, error):
+    write_photos(tmp_path / "in", 8)
+    (tmp_path / "in" / "bad.png").write_bytes(b"no photo")
+    save = folders.save_photo
+
+    def stop(image, path, **options):
+        if path.name == "scene-05.png":
+            raise error
+        return save(image, path, **options)
+
+    monkeypatch.setattr(folders, "save_photo", stop)
+    outcome = folders.Outcome()
+    with pytest.raises(type(error)):
+        colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out", outcome=outcome)
+    assert outcome.colored == 5
+    assert "bad.png" in outcome.failed[0]
+    assert torch.get_num_threads() == 2
 
 
 def test_who_keeps_its_name_wins_and_the_other_is_named_every_time(colorizer, tmp_path):

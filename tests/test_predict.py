@@ -250,3 +250,19 @@ def test_a_photo_in_grey_has_the_same_lightness(mode):
     grey = in_grey(photo)
     assert (grey.mode, grey.size) == ("L", (60, 40))
     assert (lab(grey)[:, 0] - lab(wanted)[:, 0]).abs().max() < 0.5
+
+
+def test_a_path_and_an_array_give_what_the_image_does(colorizer, tmp_path):
+    photo = Image.fromarray(scene(0))
+    photo.save(tmp_path / "a.png")
+    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), scene(0)):
+        assert colorizer(given).tobytes() == colorizer(photo).tobytes()
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa"])
+def test_multiplied_alpha_comes_out_as_alpha(colorizer, mode):
+    photo = Image.fromarray(scene(0)).convert(mode.upper())
+    photo.putalpha(128)
+    colored = colorizer(photo.convert(mode))
+    assert colored.mode == "RGBA"
+    assert colored.getchannel("A").getextrema() == (128, 128)

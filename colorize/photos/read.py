@@ -6,6 +6,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -115,7 +116,7 @@ def open_photo(
 
     Returns:
         A PIL image of the file's mode. `info["deep"]` tells whether it had more than 8 bits,
-        `info["pages"]` how many photos are in the file, `info["metadata"]` is its `Metadata`.
+        `info["pages"]` how many photos are in the file, `info["file_metadata"]` is its `Metadata`.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -182,7 +183,7 @@ def _decode(
 ) -> Image.Image:
     if file_is_tiff(file):
         image = read_tiff(file, most_pixels, page)
-        image.info["metadata"] = read_metadata(image, file)
+        image.info["file_metadata"] = read_metadata(image, file)
         return image
     file, texts, profile = _parts(file)
     image = Image.open(file, formats=_FORMATS)
@@ -199,7 +200,7 @@ def _decode(
     image.info["deep"] = "16" in str(raw) or image.mode.startswith("I")
     # A phone's second picture is a preview, or a map of what is bright.
     image.info["pages"] = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    image.info["metadata"] = read_metadata(image, file, texts)
+    image.info["file_metadata"] = read_metadata(image, file, texts)
     ImageOps.exif_transpose(image, in_place=True)  # else even an upright one is copied
     return image
 
@@ -219,17 +220,24 @@ def _load(image: Image.Image, file: BinaryIO) -> Image.Image:
         # A number is the system's: the disk, the network.
         if image.format not in ("JPEG", "MPO") or error.errno is not None:
             raise
-        file.seek(0)
-        content = file.read()
-        # What comes after the last pixel does not matter; in a photo cut short it would.
-        whole, other = (
-            Image.open(BytesIO(content + more + b"\xff\xd9"), formats=["JPEG"])
-            for more in (b"", b"\x5a\xa5\x3c" * 99)
-        )
-        if np.array_equal(np.asarray(whole), np.asarray(other)):
+        if whole := _without_its_end(file):
             return whole
         raise
     return image
+
+
+def _without_its_end(file: BinaryIO) -> Image.Image | None:
+    file.seek(0)
+    content = file.read().rstrip(b"\xff")
+    # What comes after the last pixel does not matter; in a photo cut short it would.
+    whole, other = (
+        Image.open(BytesIO(content + more + b"\xff\xd9"), formats=["JPEG"])
+        for more in (b"", b"\x5a\xa5\x3c" * 99)
+    )
+    with suppress(OSError):
+        if np.array_equal(np.asarray(whole), np.asarray(other)):
+            return whole
+    return None
 
 
 def _as_loaded(see_through: object, raw: object) -> object:

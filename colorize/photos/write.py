@@ -36,7 +36,7 @@ def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) 
         options["subsampling"] = 0  # colour as sharp as lightness
     metadata = Metadata()
     if like is not None:
-        metadata, left_out = fits(like.info.get("metadata", metadata), kind)
+        metadata, left_out = fits(like.info.get("file_metadata", metadata), kind)
         lost += left_out
         options |= _options(metadata, kind)
     # Not into the file: on a full disk Pillow leaves half a JPEG there without a word.

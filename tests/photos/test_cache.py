@@ -1,6 +1,7 @@
 """The decode-once cache equals direct decoding, and notices what changed."""
 
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -161,3 +162,13 @@ def test_a_cache_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises((ColorizeError, OSError), match="file"):
         decode(write_photos(tmp_path / "photos", 1), cache=str(tmp_path / "file"))
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.cache_folder() == Path.home() / ".cache" / "colorize"
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert cache.cache_folder().parent == Path(tempfile.gettempdir())

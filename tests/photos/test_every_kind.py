@@ -10,7 +10,6 @@ import re
 import struct
 import sys
 import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image, ImageCms
 
 from colorize.color import lightness
 from colorize.photos.cache import decode_once
-from colorize.photos.pixels import alpha
+from colorize.photos.pixels import alpha, to_rgb
 from colorize.photos.read import as_photo, fit_square, open_rgb
 from colorize.system.errors import ColorizeError
 
@@ -191,17 +190,11 @@ def tried(path, wanted, opaque=None):
         return str(error)
     with Image.open(path) if can_pillow_open(path) else as_photo(path) as lazy:
         other = as_photo(lazy)
-        assert off(open_rgb_of(other), wanted) == pytest.approx(off(image, wanted), abs=1e-6)
+        assert off(to_rgb(other), wanted) == pytest.approx(off(image, wanted), abs=1e-6)
         if opaque is not None:
             seen = np.asarray(alpha(other)).astype(int)
             assert np.abs(seen - opaque).max() <= 1
     return off(image, wanted)
-
-
-def open_rgb_of(image):
-    from colorize.photos.pixels import to_rgb
-
-    return to_rgb(image)
 
 
 def can_pillow_open(path):
@@ -265,14 +258,12 @@ def test_tiffs_that_pillow_writes(tmp_path, mode):
             stored, photo = (((p > 120) * 255).astype(np.uint8) for p in (stored, photo))
             image = Image.fromarray(stored).convert("1")
         elif mode in ("I;16", "I"):
-            white = 65535 if mode == "I;16" else 2**31 - 1
-            image = Image.fromarray((stored / 255 * white).astype(np.uint16 if mode == "I;16" else np.int32))
+            white, kind = (65535, np.uint16) if mode == "I;16" else (2**31 - 1, np.int32)
+            image = Image.fromarray((stored / 255 * white).astype(kind))
         elif mode == "F":
             image = Image.fromarray((stored / 255).astype(np.float32))
         else:
             image = Image.fromarray(stored).convert(mode)
-        exif = Image.Exif()
-        exif[274] = orientation
         path = tmp_path / "a.tif"
         image.save(path, compression=compression, tiffinfo={274: orientation})
         result = tried(path, photo)
@@ -284,13 +275,14 @@ def test_tiffs_that_pillow_writes(tmp_path, mode):
 
 
 def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
 
 
 PNG_COLORS = {"grey": 0, "rgb": 2, "palette": 3, "grey, alpha": 4, "rgb, alpha": 6}
 
 
-def write_png(path, color, bits, extra=(), gamma=None, end=(), interlaced=False):
+def write_png(path, color, bits, extra=(), gamma=None, end=()):
     """A PNG, byte by byte; gives what its pixels should be."""
     photo = reference(color.startswith("rgb"))
     if bits < 8:  # to what so few bits can say
@@ -299,7 +291,8 @@ def write_png(path, color, bits, extra=(), gamma=None, end=(), interlaced=False)
     values = encoded(photo / 255.0, gamma) if gamma else photo / 255.0
     samples = (values * (2**bits - 1)).round().astype(int).reshape(HEIGHT, WIDTH, -1)
     if "alpha" in color:
-        samples = np.concatenate([samples, np.full((HEIGHT, WIDTH, 1), round(0.8 * (2**bits - 1)))], -1)
+        opaque = np.full((HEIGHT, WIDTH, 1), round(0.8 * (2**bits - 1)))
+        samples = np.concatenate([samples, opaque], axis=-1)
     rows = b""
     for row in samples.reshape(HEIGHT, -1):
         text = "".join(f"{value:0{bits}b}" for value in row)
@@ -308,7 +301,8 @@ def write_png(path, color, bits, extra=(), gamma=None, end=(), interlaced=False)
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, PNG_COLORS[color], 0, 0, 0)
     chunks = [chunk(b"IHDR", header), *extra]
     if color == "palette":
-        chunks.append(chunk(b"PLTE", bytes(v * 255 // (2**bits - 1) for v in range(2**bits) for _ in "rgb")))
+        greys = np.linspace(0, 255, 2**bits).astype(np.uint8)
+        chunks.append(chunk(b"PLTE", np.repeat(greys, 3).tobytes()))
     chunks += [chunk(b"IDAT", zlib.compress(rows)), *end, chunk(b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     return photo
@@ -328,7 +322,9 @@ PNGS = [
 
 
 @pytest.mark.parametrize(("color", "bits"), PNGS)
-@pytest.mark.parametrize("curve", ["none", "gAMA 1", "gAMA 0.45", "profile 1.8", "linear sRGB", "sRGB wins"])
+@pytest.mark.parametrize(
+    "curve", ["none", "gAMA 1", "gAMA 0.45", "profile 1.8", "linear sRGB", "sRGB wins"]
+)
 def test_pngs_of_every_depth_and_curve(tmp_path, color, bits, curve):
     if curve == "sRGB wins":
         extra, gamma = [chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000))], None
@@ -370,7 +366,9 @@ def test_one_value_of_a_png_is_transparent(tmp_path, color, bits):
     check(tried(path, wanted))
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".heic"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".heic"]
+)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_format_is_upright(tmp_path, suffix, orientation):
     exif = Image.Exif()
@@ -480,13 +478,14 @@ def table():
                 continue
             extra = [chunk(b"gAMA", struct.pack(">I", 100_000))] if gamma else []
             wanted = write_png(path, color, bits, extra, gamma)
-            name = f"PNG {bits} bits {color}{', gAMA 1' if gamma else ''}"
-            rows.setdefault(name, []).append(tried(path, wanted))
+            kind = f"PNG {bits} bits {color}{', gAMA 1' if gamma else ''}"
+            rows.setdefault(kind, []).append(tried(path, wanted))
     return rows
 
 
 if __name__ == "__main__":
     for name, results in table().items():
         numbers = [result for result in results if not isinstance(result, str)]
-        refused = f", {len(results) - len(numbers)} refused" if len(numbers) < len(results) else ""
-        sys.stdout.write(f"| {name} | {len(results)}{refused} | {np.mean(numbers):.3f} | {max(numbers):.3f} |\n")
+        refused = len(results) - len(numbers)
+        mean, worst = f"{np.mean(numbers):.3f}", f"{max(numbers):.3f}"
+        sys.stdout.write(f"| {name} | {len(results)} | {refused} | {mean} | {worst} |\n")

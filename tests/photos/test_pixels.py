@@ -7,7 +7,7 @@ import pytest
 from conftest import scene
 from PIL import Image, ImageCms
 
-from colorize.photos.pixels import to_rgb
+from colorize.photos.pixels import alpha, to_rgb
 
 PHOTO = Image.fromarray(scene(0))
 GREY = PHOTO.convert("L").convert("RGB")
@@ -109,3 +109,25 @@ def test_a_profile_of_another_kind_of_pixels_is_passed_over():
     image = PHOTO.convert("L")
     image.info["icc_profile"] = swapped()
     assert difference(to_rgb(image), GREY) == 0
+
+
+def test_a_whole_number_mode_made_of_8_bits_is_no_night():
+    assert difference(to_rgb(PHOTO.convert("L").convert("I")), GREY) == 0
+
+
+@pytest.mark.parametrize(("value", "mode"), [(70_000, "I"), (-1, "I"), (1.5, "F")])
+def test_pixels_of_no_known_range_are_refused(value, mode):
+    image = Image.new(mode, (4, 4), value)
+    with pytest.raises(ValueError, match="no known range"):
+        to_rgb(image)
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
+def test_alpha_of_every_mode_that_has_one(mode):
+    opaque = Image.linear_gradient("L").resize(PHOTO.size)
+    image = PHOTO.convert({"LA": "LA", "La": "LA", "PA": "PA"}.get(mode, "RGBA"))
+    image.putalpha(opaque)
+    image = image if image.mode == mode else image.convert(mode)
+    assert image.mode == mode
+    assert np.array_equal(np.asarray(alpha(image)), np.asarray(opaque))
+    assert alpha(PHOTO) is None

@@ -1,10 +1,12 @@
 """Reading photos: which files count, orientation, modes, and bad files."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.io
+import torch
 from conftest import scene, write_photos
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from colorize.photos import read
 from colorize.photos.pixels import to_rgb
-from colorize.photos.read import find_photos, fit_square, open_photo, open_rgb
+from colorize.photos.read import as_photo, find_photos, fit_square, open_photo, open_rgb
 from colorize.system.errors import ColorizeError
 
 
@@ -137,6 +139,83 @@ def test_bad_files_give_one_line_with_their_name(tmp_path, kind):
         open_photo(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_without_its_last_two_bytes_is_read_and_one_cut_short_is_not(
+    tmp_path, mode, progressive
+):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(scene(0)).convert(mode).save(path, quality=90, progressive=progressive)
+    whole = path.read_bytes()
+    wanted = np.asarray(open_photo(path))
+    assert whole.endswith(b"\xff\xd9")
+    for end in (-2, -1):
+        path.write_bytes(whole[:end])
+        assert np.array_equal(np.asarray(open_photo(path)), wanted)
+    for share in (0.3, 0.6, 0.9, 0.98):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ColorizeError, match="truncated"):
+            open_photo(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.jpg")
+    with pytest.raises(ColorizeError, match=r"x\.jpg.*not a file"):
+        open_photo(tmp_path / "x.jpg")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    write_photos(tmp_path / "in", 1)
+    write_photos(tmp_path / "in" / "locked", 1)
+    scandir = os.scandir
+
+    def forbidden(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(ColorizeError, match="locked: Permission denied"):
+        find_photos(tmp_path / "in")
+    passed_over = []
+    assert len(find_photos(tmp_path / "in", passed_over)) == 1
+    (line,) = passed_over
+    assert "locked: Permission denied" in line
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 3), (40, 60, 4)])
+def test_arrays_and_paths_are_photos_too(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert np.array_equal(np.asarray(as_photo(pixels)).reshape(shape), pixels)
+    Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert np.array_equal(np.asarray(as_photo(path)).reshape(shape), pixels)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        7,
+        b"photo",
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros(4, np.uint8),
+        torch.zeros(3, 4, 4),
+    ],
+)
+def test_anything_else_is_a_type_error_that_says_what_is_taken(given):
+    with pytest.raises(TypeError, match=r"a PIL image, a path, or a uint8 array"):
+        as_photo(given)
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
+def test_an_image_without_pixels_is_said(size):
+    for given in (Image.new("L", size), np.zeros(size, np.uint8)):
+        with pytest.raises(ColorizeError, match="nothing to colour"):
+            as_photo(given)
 
 
 def test_fit_square_keeps_proportions_and_the_middle():
