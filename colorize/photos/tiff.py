@@ -61,7 +61,9 @@ def read_tiff(file: BinaryIO, most_pixels: int, page: int = 0) -> Image.Image:
 def check_size(size: tuple[int, int], most_pixels: int) -> None:
     """Raises ValueError if an image has more pixels than that, or none."""
     width, height = size
-    if not 0 < width * height <= most_pixels:
+    if width * height < 1:
+        raise ValueError(f"{width}x{height} pixels")
+    if width * height > most_pixels:
         raise ValueError(f"{width}x{height} pixels, more than {most_pixels / 1e6:g} million")
 
 
@@ -127,9 +129,9 @@ def _samples(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
         raise ValueError(f"{page.nbytes} bytes of pixels, more than {_MOST_BYTES}")
     end = file.seek(0, os.SEEK_END)
     # tifffile takes what is missing for black.
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    contiguous = page.is_contiguous and len(parts) == 1
-    if not contiguous and len(parts) != np.prod(page.chunked):
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    whole = len(page.dataoffsets) == len(page.databytecounts) == np.prod(page.chunked)
+    if not whole and not (page.is_contiguous and len(parts) == 1):
         raise ValueError("a part of its pixels is missing")
     if any(count <= 0 or start + count > end for start, count in parts):
         raise ValueError("it is cut short")
