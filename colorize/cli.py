@@ -55,9 +55,10 @@ def _have_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))
+            stream = open(number, "r" if name == "stdin" else "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -89,7 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="train on the built-in photos, in minutes, no network")
-    demo.add_argument("--out", type=some_path, required=True, metavar="RUN", help="run folder to make")
+    demo.add_argument(
+        "--out", type=some_path, required=True, metavar="RUN", help="run folder to make"
+    )
     demo.set_defaults(run=_demo)
 
     train = commands.add_parser("train", help="pretrain, then train the GAN")

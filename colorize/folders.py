@@ -222,7 +222,9 @@ def _line(photo: Path, error: Exception) -> str:
 def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) -> dict[Path, Path]:
     """Each result that is to be made, and the photo it is made from."""
     jobs: dict[Path, Path] = {}
-    given = {os.path.abspath(photo): (photo, place) for photo, place in _photos(inputs, out, outcome)}
+    given = {
+        os.path.abspath(photo): (photo, place) for photo, place in _photos(inputs, out, outcome)
+    }
     photos = list(given.values())  # each once
     originals = {photo.resolve() for photo, _ in photos}
     photos.sort(key=lambda pair: result_name(pair[1]) != pair[1])  # who keeps its name goes first

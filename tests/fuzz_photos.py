@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "photos")]
+# ruff: noqa: E402
 
 import test_every_kind as kinds
 import torch
@@ -49,7 +50,9 @@ def corpus(folder: Path) -> list[tuple[str, bytes]]:
         whole.append((".png", path.read_bytes()))
     for suffix in (".jpg", ".webp", ".bmp", ".heic", ".gif"):
         image = kinds.Image.fromarray(kinds.reference(color=True))
-        exif = {} if suffix in (".bmp", ".gif") else {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}
+        exif = (
+            {} if suffix in (".bmp", ".gif") else {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}
+        )
         image.save(path.with_suffix(suffix), **exif)
         whole += [(suffix, path.with_suffix(suffix).read_bytes())] * 4
     for file in folder.iterdir():
@@ -78,7 +81,9 @@ def mutate(content: bytes, random: np.random.Generator) -> bytes:
         del content[at : at + int(random.integers(1, 200))]
     else:
         at = int(random.integers(0, head))
-        content[at : at + 4] = random.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"])
+        content[at : at + 4] = random.choice(
+            [b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"]
+        )
     return bytes(content)
 
 
@@ -111,8 +116,8 @@ def fuzz(folder: Path, count: int, seed: int = 0) -> str:
     assert slowest < _SLOWEST, slowest
     assert memory < _MOST_MEMORY, memory
     return (
-        f"{count} files: {colored} coloured, {failed} one line; slowest {slowest:.1f} s, peak memory "
-        f"{memory / 2**20:.0f} MB"
+        f"{count} files: {colored} coloured, {failed} one line; slowest {slowest:.1f} s, peak "
+        f"memory {memory / 2**20:.0f} MB"
     )
 
 

@@ -374,3 +374,30 @@ def test_evaluate_names_the_weights_it_took_by_itself(shipped, tmp_path, capsys)
     )
     assert (code, errors) == (0, [])
     assert json.loads(file.read_text())["weights"] == str(shipped)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["predict", ""], ["predict", "a.jpg", "--out", ""], ["train", "--out", "r", "--data", ""]],
+)
+def test_an_empty_name_is_a_usage_error(capsys, words):
+    """A shell's variable that is not set would else be the whole folder one is in."""
+    code, _, lines = colorize(capsys, *words)
+    assert code == 2
+    assert "an empty name" in lines[0]
+
+
+def test_a_shell_may_close_a_stream_or_not_know_a_letter(run, tmp_path):
+    write_photos(tmp_path, 1)
+    words = f"{sys.executable} -m colorize predict scene-00.png --weights {run / 'generator'}"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    for end in ("2>&-", ">&-", "<&-"):
+        command = f"{words} --out 祖母{len(end)}{ord(end[0])} {end}"
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+        if end != ">&-":
+            assert b"1 coloured in \\u7956\\u6bcd" in done.stdout
+    assert len(list(tmp_path.glob("祖母*/scene-00.png"))) == 3

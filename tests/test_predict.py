@@ -255,8 +255,8 @@ def test_a_photo_in_grey_has_the_same_lightness(mode):
 def test_a_path_and_an_array_give_what_the_image_does(colorizer, tmp_path):
     photo = Image.fromarray(scene(0))
     photo.save(tmp_path / "a.png")
-    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), scene(0)):
-        assert colorizer(given).tobytes() == colorizer(photo).tobytes()
+    for other in (tmp_path / "a.png", str(tmp_path / "a.png"), scene(0)):
+        assert colorizer(other).tobytes() == colorizer(photo).tobytes()
 
 
 @pytest.mark.parametrize("mode", ["La", "RGBa"])

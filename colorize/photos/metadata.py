@@ -145,9 +145,7 @@ def _portable(old: Image.Exif) -> Image.Exif:
 def _as_bytes(tags: dict[int, object]) -> dict[int, object]:
     """Pillow reads texts as Latin-1 and writes question marks for what is not ASCII."""
     return {
-        tag: value.encode("latin-1")
-        if isinstance(value, str) and not value.isascii()
-        else value
+        tag: value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value
         for tag, value in tags.items()
     }
 

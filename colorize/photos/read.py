@@ -32,8 +32,40 @@ PHOTO_SUFFIXES = frozenset(
 )
 # Photos too, but of kinds that are not read: raw files of cameras, and what few programs write.
 OTHER_SUFFIXES = frozenset(
-    ".avif .jxl .jp2 .j2k .psd .xcf .tga .pbm .pgm .ppm .pnm .exr .hdr .svg .ico .pcx .hif .apng "
-    ".jif .dib .dng .cr2 .cr3 .crw .nef .nrw .arw .orf .rw2 .raf .pef .srw .x3f .3fr .raw".split()
+    f".{name}"
+    for name in (
+        *(
+            "avif",
+            "jxl",
+            "jp2",
+            "j2k",
+            "psd",
+            "xcf",
+            "tga",
+            "pbm",
+            "pgm",
+            "ppm",
+            "pnm",
+            "exr",
+            "hdr",
+        ),
+        *(
+            "svg",
+            "ico",
+            "pcx",
+            "hif",
+            "apng",
+            "jif",
+            "dib",
+            "dng",
+            "cr2",
+            "cr3",
+            "crw",
+            "nef",
+            "nrw",
+        ),
+        *("arw", "orf", "rw2", "raf", "pef", "srw", "x3f", "3fr", "raw"),
+    )
 )
 # Pillow knows more, and takes what a file is from its first bytes; some of it runs other programs.
 _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"] + ["HEIF"] * bool(pillow_heif)
@@ -159,7 +191,9 @@ def as_photo(given: Image.Image | str | os.PathLike | np.ndarray) -> Image.Image
             f"a photo is a PIL image, a path, or a uint8 array (H, W) or (H, W, 3), not {what}"
         )
     if not all(given.size):
-        raise ColorizeError(f"an image of {given.width}x{given.height} pixels has nothing to colour")
+        raise ColorizeError(
+            f"an image of {given.width}x{given.height} pixels has nothing to colour"
+        )
     # Of a file that Pillow has opened and not yet decoded: it reads some of them wrong.
     file = getattr(given, "fp", None)
     if getattr(given, "format", None) in ("PNG", "TIFF") and getattr(given, "tile", ()) and file:
@@ -178,9 +212,7 @@ def _has_image_shape(array: np.ndarray) -> bool:
     return array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
 
 
-def _decode(
-    file: BinaryIO, at_least: int | None, most_pixels: int, page: int = 0
-) -> Image.Image:
+def _decode(file: BinaryIO, at_least: int | None, most_pixels: int, page: int = 0) -> Image.Image:
     if file_is_tiff(file):
         image = read_tiff(file, most_pixels, page)
         image.info["file_metadata"] = read_metadata(image, file)

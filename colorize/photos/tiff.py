@@ -80,7 +80,7 @@ def _tifffile_can(page: tifffile.TiffPage) -> bool:
     plain = page.compression in (_NONE, *_DEFLATE, _PACKBITS) and page.predictor in (1, 2)
     whole = page.bitspersample in (8, 16, 32, 64) and page.fillorder == 1
     return (
-        (plain and whole or importlib.util.find_spec("imagecodecs") is not None)
+        ((plain and whole) or importlib.util.find_spec("imagecodecs") is not None)
         and page.photometric in (*_GREY, _RGB)
         and page.sampleformat in (_UINT, _FLOAT)
         and page.imagedepth == 1

@@ -88,9 +88,8 @@ def profile(gamma, grey=False, name="a curve"):
     table, content = struct.pack(">I", len(tags)), b""
     start = 132 + 12 * len(tags)
     for tag, data in tags.items():
-        data += b"\0" * (-len(data) % 4)
         table += struct.pack(">4sII", tag, start + len(content), len(data))
-        content += data
+        content += data + b"\0" * (-len(data) % 4)
     made = whole[:128] + table + content
     made[0:4] = struct.pack(">I", len(made))
     return bytes(made)
@@ -113,7 +112,7 @@ COMPRESSIONS = {
 KINDS = ("grey", "grey, white is zero", "grey, alpha", "rgb", "rgb, alpha", "rgb, multiplied alpha")
 
 
-def write_tiff(  # noqa: PLR0912
+def write_tiff(
     path, depth, kind, compression, order="<", planar=False, tiled=False, orientation=1, gamma=None
 ):
     """Write the reference as such a TIFF; gives what its pixels should be, and its alpha."""

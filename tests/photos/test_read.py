@@ -213,9 +213,9 @@ def test_anything_else_is_a_type_error_that_says_what_is_taken(given):
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
 def test_an_image_without_pixels_is_said(size):
-    for given in (Image.new("L", size), np.zeros(size, np.uint8)):
+    for empty in (Image.new("L", size), np.zeros(size, np.uint8)):
         with pytest.raises(ColorizeError, match="nothing to colour"):
-            as_photo(given)
+            as_photo(empty)
 
 
 def test_fit_square_keeps_proportions_and_the_middle():
