@@ -166,7 +166,7 @@ def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
 def run_demo(out: Path) -> None:
     """Train on the built-in photos and colour one of them at full size.
 
-    Also colour a landscape, with the weights that come with this project.
+    Also colour one that it has not seen, with the weights that come with this project.
     """
     photos = run_training(DEMO, out)
     source = next(path for path in builtin_photos() if path.name in photos.train.names)
@@ -174,9 +174,9 @@ def run_demo(out: Path) -> None:
     told = f"{source.name}, which was trained on"
     _color_grey(source, out / "generator", out, "coloured.png", "grey.png", told)
     if weights := shipped_weights():
-        source = ASSETS / "photos" / "mountains.jpg"
+        source = ASSETS / "photos" / "dogs.jpg"
         told = f"{source.name}, by the weights that come with this project"
-        _color_grey(source, weights, out, "landscape.png", "landscape-grey.png", told)
+        _color_grey(source, weights, out, "shipped.png", "shipped-grey.png", told)
 
 
 def _color_grey(source: Path, weights: Path, out: Path, new: str, old: str, told: str) -> None:

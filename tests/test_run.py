@@ -37,8 +37,8 @@ def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
         assert min(size) > 300
     assert (tmp_path / "demo" / "grid.png").exists()
     assert "by the weights that come with this project" in out
-    with Image.open(tmp_path / "demo" / "landscape.png") as landscape:
-        assert (landscape.mode, landscape.size) == ("RGB", (640, 426))
+    with Image.open(tmp_path / "demo" / "shipped.png") as shipped_photo:
+        assert (shipped_photo.mode, shipped_photo.size) == ("RGB", (426, 640))
 
 
 def test_grid_says_which_photos_were_trained_on(tmp_path, monkeypatch, photos, small_generator):
