@@ -31,42 +31,9 @@ PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", *_HEIF)
 )
 # Photos too, but of kinds that are not read: raw files of cameras, and what few programs write.
-OTHER_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *(
-            "avif",
-            "jxl",
-            "jp2",
-            "j2k",
-            "psd",
-            "xcf",
-            "tga",
-            "pbm",
-            "pgm",
-            "ppm",
-            "pnm",
-            "exr",
-            "hdr",
-        ),
-        *(
-            "svg",
-            "ico",
-            "pcx",
-            "hif",
-            "apng",
-            "jif",
-            "dib",
-            "dng",
-            "cr2",
-            "cr3",
-            "crw",
-            "nef",
-            "nrw",
-        ),
-        *("arw", "orf", "rw2", "raf", "pef", "srw", "x3f", "3fr", "raw"),
-    )
-)
+_OTHERS = """avif jxl jp2 j2k psd xcf tga pbm pgm ppm pnm exr hdr svg ico pcx hif apng jif dib
+dng cr2 cr3 crw nef nrw arw orf rw2 raf pef srw x3f 3fr raw"""
+OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHERS.split())
 # Pillow knows more, and takes what a file is from its first bytes; some of it runs other programs.
 _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"] + ["HEIF"] * bool(pillow_heif)
 # Two gigabytes of memory are enough for these. Pillow warns already at fewer.
