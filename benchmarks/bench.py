@@ -1,4 +1,4 @@
-"""Both recipes in one run, alternating: photos prepared, steps, epochs; and `Colorizer`.
+"""Both recipes in one run, alternating: Lab, photos prepared, steps, epochs; and `Colorizer`.
 
 python benchmarks/bench.py            # table, and benchmarks/results.json
 python benchmarks/bench.py --quick    # the same in two minutes, smaller and rougher
@@ -26,8 +26,10 @@ from machine import commit, cores, describe
 from ours import make_trainer, photo_set, seconds_of, spare
 from PIL import Image
 from reference import Reference, loader
+from skimage import color as skimage_color
 from torch import Tensor
 
+from colorize.color import lab_to_rgb, rgb_to_lab
 from colorize.dataset import PhotoSet, crop_flip, random_crops, to_network, train_loader
 from colorize.photos.cache import decode_once
 from colorize.photos.sources import builtin_photos
@@ -86,6 +88,21 @@ def row(name: str, device: str, ours: float, reference: float | None, unit: str)
     against = "" if ratio is None else f"{reference:>12.4g}{ratio:>9.2f}x"
     print(f"{name:<28}{device:<6}{ours:>12.4g}{against or ' ' * 22}  {unit}", flush=True)
     return result
+
+
+def conversions(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
+    """sRGB to Lab and back, a batch at a time; the reference is scikit-image's, on one core."""
+    rgb = photos.__getitems__(range(setting.batch_size)).to(setting.device)
+    lab = rgb_to_lab(rgb)
+    images, labs = (batch.permute(0, 2, 3, 1).cpu().numpy() for batch in (rgb, lab))
+    rows = []
+    for name, ours, reference in (
+        ("rgb_to_lab", partial(rgb_to_lab, rgb), partial(skimage_color.rgb2lab, images)),
+        ("lab_to_rgb", partial(lab_to_rgb, lab), partial(skimage_color.lab2rgb, labs)),
+    ):
+        fast, slow = race(setting.rounds, ours, reference, setting.device)
+        rows.append(row(name, setting.device, len(rgb) / fast, len(rgb) / slow, "photos/s"))
+    return rows
 
 
 def prepare(setting: Setting) -> list[dict[str, Any]]:
@@ -198,7 +215,8 @@ def measure_device(device: str, args: argparse.Namespace) -> list[dict[str, Any]
         decoded = decode_once(jpegs, spare(args.size), name, progress=False)
         # Enough steps that starting an epoch does not count; on a CPU each takes seconds.
         photos = photo_set(decoded.array, (64 if device == "cuda" else 4) * batch_size)
-        rows = prepare(setting) + steps(setting, photos) + epochs(setting, photos)
+        rows = conversions(setting, photos) + prepare(setting)
+        rows += steps(setting, photos) + epochs(setting, photos)
     return rows + colorizers([1] if args.quick else list(LARGE), device)
 
 

@@ -1,7 +1,5 @@
 """Colour conversion against scikit-image, and what the gamut mapping promises."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -233,25 +231,3 @@ def test_autocast_does_not_cost_precision():
         lab = color.rgb_to_lab(rgb)
     assert lab.dtype == torch.float32
     torch.testing.assert_close(lab, color.rgb_to_lab(rgb))
-
-
-def test_faster_than_scikit_image():
-    batch = torch.randint(0, 256, (8, 3, 128, 128), dtype=torch.uint8)
-    photos = batch.permute(0, 2, 3, 1).numpy()
-
-    def best(convert, value):
-        seconds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            convert(value)
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as scikit-image, and a busy core then delays both alike
-    try:
-        assert best(color.rgb_to_lab, batch) < best(skimage_color.rgb2lab, photos)
-        lab, labs = color.rgb_to_lab(batch), skimage_color.rgb2lab(photos)
-        assert best(color.lab_to_rgb, lab) < best(skimage_color.lab2rgb, labs)
-    finally:
-        torch.set_num_threads(threads)
