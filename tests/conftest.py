@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-# Before torch is imported anywhere: the same sums in the same order on every machine size.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before torch is imported anywhere: the same sums in the same order on every machine size, and
+# tests that run beside each other do not fight for cores. Subprocesses inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ SMALL_WIDTHS = (32, 16, 16, 8, 8)
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+
+# Seconds after which something hangs: far more than it takes on the busiest machine. No test asks
+# how long anything took; benchmarks do.
+PATIENCE = 600
 
 # The same made-up examples in every run, and none refused for a machine that is slow.
 settings.register_profile(

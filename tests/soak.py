@@ -69,14 +69,22 @@ def start(words: list[str], log: Path) -> subprocess.Popen:
         return subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, env=environment)
 
 
-def shot(process: subprocess.Popen, log: Path, chance: random.Random) -> bool:
-    """Kill a process at a random moment; False if it ended before."""
+def shot(
+    process: subprocess.Popen, log: Path, chance: random.Random, begun: int, epochs: int
+) -> bool:
+    """Kill a process at a random moment; False if it ended before.
+
+    Moments of training are told by steps, as many on any machine; `begun` were done before.
+    """
     if chance.random() < _EARLY:
         wait = chance.uniform(0, 5)
     else:
-        while process.poll() is None and "training on" not in log.read_text():
+        goal = begun + chance.randint(0, _STEPS + 1)
+        while process.poll() is None and (
+            "training on" not in (said := log.read_text()) or reached(said, epochs) < goal
+        ):
             time.sleep(0.02)
-        wait = chance.uniform(0, 4)
+        wait = chance.uniform(0, 0.5)
     with suppress(subprocess.TimeoutExpired):
         if process.wait(wait) != 0:
             raise AssertionError(log.read_text())
@@ -106,10 +114,11 @@ def soak(
     while not done:
         resumed = has_checkpoint(out)
         result.resumes, result.starts = result.resumes + resumed, result.starts + (not resumed)
+        begun = kept_steps(out, epochs)
         minutes = chance.choice((0, 10))  # after every step, or after each epoch only
         process = start(command(folder, out, epochs, minutes, precision), log)
         if result.kills < kills:
-            done = not shot(process, log, chance)
+            done = not shot(process, log, chance, begun, epochs)
         else:
             done = True
             assert process.wait() == 0, log.read_text()
@@ -119,13 +128,19 @@ def soak(
         yield result
 
 
+def kept_steps(out: Path, epochs: int) -> int:
+    """Steps that the last checkpoint holds."""
+    if not has_checkpoint(out):
+        return 0
+    kept = load_checkpoint(checkpoint_path(out))
+    return place(kept["stage"], kept["epoch"], kept["done"]["steps"], epochs)
+
+
 def lost(out: Path, steps: int, epochs: int) -> int:
     """Steps that a kill undid; what is left must be whole."""
-    if not has_checkpoint(out):
-        return steps
-    kept = load_checkpoint(checkpoint_path(out))
-    load_generator(out / "generator")
-    return max(0, steps - place(kept["stage"], kept["epoch"], kept["done"]["steps"], epochs))
+    if has_checkpoint(out):
+        load_generator(out / "generator")
+    return max(0, steps - kept_steps(out, epochs))
 
 
 def differences(out: Path, unbroken: Path) -> list[str]:

@@ -135,6 +135,7 @@ def test_weights_that_see_best_at_another_size_are_shipped_so(run, tmp_path):
     assert_told(line, generator, str(run.parent / "photos"), 48)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome here")
 def test_the_page_is_recorded_from_grey_to_coloured(tmp_path):
     script("record.py", "--out", tmp_path / "app.webp")

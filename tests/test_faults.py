@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_photos
+from conftest import PATIENCE, write_photos
 from PIL import Image
 
 from colorize.config import DataConfig
@@ -37,7 +37,7 @@ def succeeds(command):
 
 
 def last_line(process):
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in said, said
     return said.replace("\r", "\n").splitlines()[-1]
 
@@ -67,7 +67,7 @@ def train(folder, out, *more):
 
 
 def wait_for(path, process):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not path.exists():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
@@ -165,7 +165,7 @@ def test_photos_that_vanish_while_training_do_not_matter(tmp_path):
         photo.unlink()
         if number % 2:
             photo.write_bytes(b"something else")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert (tmp_path / "run" / "grid.png").exists()
 
@@ -188,7 +188,7 @@ def test_a_cache_removed_while_training_does_not_matter(tmp_path):
     process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
     wait_for(checkpoint_path(tmp_path / "run"), process)
     shutil.rmtree(tmp_path / "cache")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
 
 
@@ -214,7 +214,7 @@ def test_two_runs_share_a_cache(tmp_path):
     )
     command = [sys.executable, "-c", job, str(tmp_path / "photos"), str(tmp_path / "cache")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0].splitlines() for process in both]
+    said = [process.communicate(timeout=PATIENCE)[0].splitlines() for process in both]
     assert said[0][-1] == said[1][-1]
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert sum("waiting for it" in "".join(lines) for lines in said) == 1

@@ -209,6 +209,7 @@ def finished(tmp_path_factory):
     return folder, *run("colorize", folder, **parameters), parameters
 
 
+@pytest.mark.slow
 def test_the_main_notebook_runs_to_the_end(finished):
     folder, _, shown, _ = finished
     assert len(shown) == 8  # channels, curves and grid of both stages, two comparisons, own photo
@@ -220,6 +221,7 @@ def test_the_main_notebook_runs_to_the_end(finished):
         assert np.ptp(np.asarray(colored).astype(int), axis=-1).mean() > 3
 
 
+@pytest.mark.slow
 def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
     folder, _, _, parameters = finished
     weights = folder / "runs" / "colorize" / "generator" / "model.safetensors"
@@ -229,17 +231,20 @@ def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
     assert len(shown) == 8  # those of the first time, from the run folder
 
 
+@pytest.mark.slow
 def test_how_it_works_runs_to_the_end(tmp_path):
     _, shown = run("how_it_works", tmp_path, GAN_EPOCHS=2)
     assert len(shown) == 8  # channels, curves and grid, two versions, histograms, skips, D, lambda
 
 
+@pytest.mark.slow
 def test_how_it_works_takes_a_run_of_ones_own(finished, tmp_path):
     folder = finished[0]
     _, shown = run("how_it_works", tmp_path, RUN=str(folder / "runs" / "colorize"))
     assert len(shown) == 6
 
 
+@pytest.mark.slow
 def test_evaluate_runs_to_the_end(finished, tmp_path):
     folder = finished[0]
     (tmp_path / "own").mkdir()
@@ -252,6 +257,7 @@ def test_evaluate_runs_to_the_end(finished, tmp_path):
         assert colored.size == (300, 200)
 
 
+@pytest.mark.slow
 def test_a_mistake_stops_the_run_with_one_line(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="nowhere"):
         run("evaluate", tmp_path, WEIGHTS="nowhere")
@@ -261,6 +267,7 @@ def test_a_mistake_stops_the_run_with_one_line(tmp_path):
     assert len(error["traceback"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("COLAB_PYTHON" not in os.environ, reason="docs/design.md says how to run it")
 @pytest.mark.parametrize("name", BY_NAME)
 def test_uploading_the_notebook_alone_is_enough(name, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_photos
+from conftest import PATIENCE, write_photos
 from torch import distributed
 
 from colorize import cli, run
@@ -51,7 +51,7 @@ def runs(tmp_path_factory):
 def train_twice(folder, suffix="", *more):
     for launcher, out, batch_size in ((LAUNCH, "two", 2), ([sys.executable], "one", 4)):
         process = start(launcher, folder, out + suffix, batch_size, *more)
-        assert process.wait(300) == 0, (folder / f"{out}{suffix}.txt").read_text()
+        assert process.wait(PATIENCE) == 0, (folder / f"{out}{suffix}.txt").read_text()
 
 
 def untrained(norm):
@@ -121,7 +121,7 @@ def test_a_process_that_dies_ends_the_others(runs):
     process = start(LAUNCH, runs, "dies", 2, "--pretrain-epochs", "1000")
     try:
         checkpoint = runs / "dies" / "checkpoints" / "last.pt"
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + PATIENCE
         while not checkpoint.exists():
             assert process.poll() is None, (runs / "dies.txt").read_text()
             assert time.monotonic() < deadline
@@ -129,7 +129,7 @@ def test_a_process_that_dies_ends_the_others(runs):
         workers = children(process)
         assert len(workers) == 2
         os.kill(workers[1], signal.SIGKILL)
-        assert process.wait(60) != 0  # a minute
+        assert process.wait(PATIENCE) != 0
         assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     finally:
         process.kill()

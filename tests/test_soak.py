@@ -4,6 +4,7 @@ from conftest import write_photos
 from soak import command, differences, soak, start
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
     write_photos(tmp_path / "photos", 14)
     for result in soak(tmp_path, kills=5, epochs=4):

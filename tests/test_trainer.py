@@ -214,7 +214,7 @@ def test_weights_are_there_from_the_first_checkpoint_on(photos, tmp_path):
 def test_two_runs_in_one_folder_do_not_mix(photos, tmp_path):
     hold = (
         "import sys, time; from pathlib import Path; from colorize.system.lock import only_run\n"
-        "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(3600)"
     )
     command = [sys.executable, "-c", hold, str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:

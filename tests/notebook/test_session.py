@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_WIDTHS
+from conftest import PATIENCE, SMALL_WIDTHS
 
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.discriminator import PatchGAN
@@ -154,7 +154,7 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -189,7 +189,7 @@ def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
         said += (new := os.read(job.stderr.fileno(), 65536))
         assert new, said.decode()
     os.killpg(job.pid, signal.SIGINT)  # as Jupyter interrupts a kernel
-    _, left = job.communicate(timeout=120)
+    _, left = job.communicate(timeout=PATIENCE)
     assert job.returncode == 1
     assert b"stopped: what was learnt is in" in left
     state = load_generator(out / "generator").state_dict()

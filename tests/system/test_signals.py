@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import write_photos
+from conftest import PATIENCE, write_photos
 
 from colorize.pretrained import load_generator
 from colorize.training.checkpoint import checkpoint_path, load_checkpoint
@@ -24,7 +24,7 @@ class Deaf:
 stop_in_order()
 try:
     Deaf()
-    time.sleep(10)
+    time.sleep(3600)
 except KeyboardInterrupt:
     print("stopped")
 """
@@ -44,7 +44,7 @@ def test_a_request_to_end_stops_a_run_in_order(tmp_path, how):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(how)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said.endswith("colorize: stopped; train --resume goes on from the last checkpoint\n")
     assert not list((tmp_path / "run").rglob(".*"))
@@ -58,7 +58,7 @@ def test_a_request_that_python_drops_is_made_again():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=8)[0] == "stopped\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "stopped\n"
 
 
 def test_a_stop_before_the_first_checkpoint_says_to_start_again(tmp_path):
@@ -72,5 +72,5 @@ def test_a_stop_before_the_first_checkpoint_says_to_start_again(tmp_path):
     )
     assert "to train on" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert said.endswith("stopped; there is no checkpoint yet, the same command starts again\n")

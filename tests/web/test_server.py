@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BROWSER, scene
+from conftest import BROWSER, PATIENCE, scene
 from PIL import Image
 
 from colorize import cli
@@ -28,7 +28,7 @@ from colorize.system.errors import ColorizeError
 from colorize.web.page import _color, _examples, build_page
 
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-WAIT = 60_000  # milliseconds
+WAIT = PATIENCE * 1000  # milliseconds
 TEMPORARY = "colorize-app-*"
 # Not urlopen: it keeps the proxy of whoever asked first, and other tests set one that is dead.
 STRAIGHT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -118,7 +118,7 @@ class Served:
         """Status and body of a request."""
         request = urllib.request.Request(self.url + path, data, headers or {})
         try:
-            with STRAIGHT.open(request, timeout=60) as answer:
+            with STRAIGHT.open(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -140,7 +140,7 @@ class Served:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        _, said = self.process.communicate(timeout=120)
+        _, said = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, said
 
 
@@ -176,7 +176,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chrome = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        chrome = playwright.chromium.launch(executable_path=BROWSER, args=QUIET, timeout=WAIT)
         yield chrome
         chrome.close()
 
@@ -187,11 +187,23 @@ def page(browser, served):
     foreign = []
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.on("request", lambda r: foreign.append(r.url) if served.url not in r.url else None)
-    page.goto(served.url)
-    page.wait_for_selector("#examples img", timeout=WAIT)
+    visit(page, served)
     yield page
     page.close()
     assert [url for url in foreign if not url.startswith(("data:", "blob:"))] == []
+
+
+def visit(page, served):
+    page.set_default_timeout(WAIT)
+    page.goto(served.url)
+    page.wait_for_selector("#examples img")
+
+
+def wait_until(page, holds):
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(200)
 
 
 def upload(page, path):
@@ -199,11 +211,11 @@ def upload(page, path):
 
 
 def wait_for_line(page, text):
-    page.wait_for_selector(f"#line:has-text('{text}')", timeout=WAIT)
+    page.wait_for_selector(f"#line:has-text('{text}')")
 
 
 def downloaded(page, folder):
-    with page.expect_download(timeout=WAIT) as download:
+    with page.expect_download() as download:
         page.get_by_text("Download at full size").click()
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
@@ -212,6 +224,7 @@ def downloaded(page, folder):
     return path, image
 
 
+@pytest.mark.slow
 def test_upload_compare_and_download(page, tmp_path):
     photo = Image.fromarray(scene(3, 1900, 700)).convert("L")
     photo.save(tmp_path / "old photo.png")
@@ -235,8 +248,8 @@ def test_upload_compare_and_download(page, tmp_path):
             at, middle = int(x * shot.width), shot.height // 2
             return chroma(shot.crop((at - 20, middle + 40, at + 20, middle + 80)))
 
+    wait_until(page, lambda: colour_at(0.75) > 5)
     assert colour_at(0.25) < 2  # grey on the left of the line, colour on its right
-    assert colour_at(0.75) > 5
     handle = page.locator(
         "#shown .handle, #shown [role=slider], #shown .inner"
     ).first.bounding_box()
@@ -245,8 +258,7 @@ def test_upload_compare_and_download(page, tmp_path):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.1 * box["width"], middle, steps=5)
     page.mouse.up()
-    page.wait_for_timeout(500)
-    assert colour_at(0.25) > 5
+    wait_until(page, lambda: colour_at(0.25) > 5)
 
 
 def test_examples_are_landscapes_and_two_built_in_photos(tmp_path):
@@ -255,20 +267,18 @@ def test_examples_are_landscapes_and_two_built_in_photos(tmp_path):
     assert names[5:] == [path.stem for path in builtin_photos()[:2]]
 
 
+@pytest.mark.slow
 def test_knobs_colour_again(page, tmp_path):
     page.locator("#examples img").nth(1).click()
     wait_for_line(page, "coloured in")
-    lively = chroma(downloaded(page, tmp_path)[1])
+    assert chroma(downloaded(page, tmp_path)[1]) > 5
     strength = page.get_by_label("number input for Strength")
     strength.fill("0")
     strength.press("Tab")
-    deadline = time.time() + 60
-    while (now := chroma(downloaded(page, tmp_path)[1])) > 2 and time.time() < deadline:
-        page.wait_for_timeout(300)
-    assert lively > 5
-    assert now < 1
+    wait_until(page, lambda: chroma(downloaded(page, tmp_path)[1]) < 1)
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_one_line_and_the_next_photo_works(page, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     upload(page, tmp_path / "bad.jpg")
@@ -276,13 +286,14 @@ def test_a_bad_file_is_one_line_and_the_next_photo_works(page, tmp_path):
     assert page.get_by_text("Download at full size").is_disabled()
     page.locator("#photo").get_by_label("Clear").click()
     # Nobody is as fast as a script: what clearing stops must not be the next photo.
-    page.wait_for_selector("#line:has-text('cannot be read')", state="hidden", timeout=WAIT)
+    page.wait_for_selector("#line:has-text('cannot be read')", state="hidden")
     Image.fromarray(scene(0)).save(tmp_path / "good.png")
     upload(page, tmp_path / "good.png")
     wait_for_line(page, "80 x 64 pixels")
     assert downloaded(page, tmp_path)[1].size == (80, 64)
 
 
+@pytest.mark.slow
 def test_typing_a_number_is_no_error_before_it_is_typed(page, tmp_path):
     page.locator("#examples img").nth(0).click()
     wait_for_line(page, "coloured in")
@@ -297,13 +308,13 @@ def test_typing_a_number_is_no_error_before_it_is_typed(page, tmp_path):
     assert downloaded(page, tmp_path)[1].size[0] > 400
 
 
+@pytest.mark.slow
 def test_a_photo_that_is_cleared_does_not_come_back(page, served, tmp_path):
     (results,) = served.temporary.glob(f"{TEMPORARY}/cache/results")
     large = Image.fromarray(scene(0)).resize((7000, 7000))
     large.save(tmp_path / "large.jpg")
     upload(page, tmp_path / "large.jpg")
-    page.locator("#photo").get_by_label("Clear").wait_for(timeout=WAIT)
-    page.wait_for_timeout(500)  # by then the photo is in work
+    page.wait_for_selector("#shown :text('processing')")
     page.locator("#photo").get_by_label("Clear").click()
     page.evaluate(
         """() => {
@@ -313,20 +324,18 @@ def test_a_photo_that_is_cleared_does_not_come_back(page, served, tmp_path):
                 line, {subtree: true, childList: true, characterData: true});
         }"""
     )
-    deadline = time.time() + 60
-    while not list(results.glob("*/large-coloured.jpg")) and time.time() < deadline:
-        page.wait_for_timeout(200)
+    wait_until(page, lambda: list(results.glob("*/large-coloured.jpg")))
     page.wait_for_timeout(10_000)  # then the photo that was in work is done, and could be shown
     assert not any("coloured in" in line for line in page.evaluate("window.lines"))
     assert page.locator("#line").inner_text().strip() == ""
     assert page.get_by_text("Download at full size").is_disabled()
 
 
+@pytest.mark.slow
 def test_several_people_at_once_get_their_own_photos(browser, served, tmp_path):
     pages = [browser.new_context().new_page() for _ in range(4)]
     for i, one in enumerate(pages):
-        one.goto(served.url)
-        one.wait_for_selector("#examples img", timeout=WAIT)
+        visit(one, served)
         Image.fromarray(scene(i, 300 + i, 200)).save(tmp_path / "photo.png")
         upload(one, tmp_path / "photo.png")
     for i, one in enumerate(pages):
@@ -335,10 +344,10 @@ def test_several_people_at_once_get_their_own_photos(browser, served, tmp_path):
         one.context.close()
 
 
+@pytest.mark.slow
 def test_on_a_phone_everything_fits(browser, served):
     phone = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True)
-    phone.goto(served.url)
-    phone.wait_for_selector("#examples img", timeout=WAIT)
+    visit(phone, served)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     phone.close()
 
@@ -427,7 +436,9 @@ def test_a_full_folder_takes_no_more(served):
 
 
 def test_a_taken_port_is_one_line(served, weights):
-    done = subprocess.run(served.command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        served.command, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"colorize: cannot listen on 127.0.0.1, port {served.port} ")
