@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Two at a time, each with one thread; the tests of a file share what they train.
+TESTS := -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: setup demo test coverage lint format notebooks previews bench gallery clean
+.PHONY: setup demo test test-slow test-all test-oldest coverage lint format notebooks previews bench gallery clean
 
 setup: $(READY)
 
@@ -21,11 +23,21 @@ demo: $(READY)
 	$(BIN)/python -m colorize demo --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python $(TESTS)
+
+# Notebooks, browser, soak, scripts.
+test-slow: $(READY)
+	$(BIN)/python $(TESTS) -m slow
+
+test-all: test test-slow
+
+test-oldest: $(READY)
+	$(BIN)/python scripts/oldest.py
+	.venv-oldest/bin/python $(TESTS) -m ""
 
 coverage: $(READY)
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest -m ""
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --show-missing --fail-under 95
 
@@ -51,4 +63,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build .pytest_cache .hypothesis .import_linter_cache .ruff_cache .coverage*
+	rm -rf .venv .venv-oldest build .pytest_cache .hypothesis .import_linter_cache .ruff_cache .coverage*

@@ -1,5 +1,6 @@
 """A short version of soak.py: kills at random moments, and all that a stop must not cost."""
 
+import pytest
 from conftest import write_photos
 from soak import command, differences, soak, start
 
