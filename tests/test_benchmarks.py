@@ -178,7 +178,7 @@ def test_equal_time_measures_both(tmp_path, goal):
 
 @pytest.fixture
 def equal_time(monkeypatch):
-    """The race, and a clock on which a step of the reference takes a second and nothing else any."""
+    """The race, by a clock on which only steps of the reference take time: a second each."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import equal_time
 

@@ -16,6 +16,8 @@ from PIL import Image
 from colorize import cli
 from colorize.system.errors import first_line, printable
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1"
 
 

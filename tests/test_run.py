@@ -18,6 +18,8 @@ from colorize.pretrained import load_generator, save_weights
 from colorize.system.errors import ColorizeError
 from colorize.training.checkpoint import checkpoint_path, load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 
 def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
     small = dataclasses.replace(
@@ -61,7 +63,7 @@ def test_resume_is_exact_with_imagenet_weights_too(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    resnet = torchvision.models.resnet18(weights=None)
+    resnet = torchvision.models.get_model("resnet18", weights=None)
     url = torchvision.models.ResNet18_Weights.DEFAULT.url
     torch.save(resnet.state_dict(), folder / Path(url).name)
     write_photos(tmp_path / "photos", 6)

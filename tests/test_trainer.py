@@ -26,6 +26,8 @@ from colorize.trainer import Progress, Stage, Trainer, epoch_seed, run_epoch
 from colorize.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from colorize.training.health import NotANumber
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 CONFIG = TrainConfig(
     batch_size=3,
     repeats=2,

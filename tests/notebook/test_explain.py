@@ -16,6 +16,8 @@ from colorize.notebook.explain import (
 from colorize.pretrained import load_generator
 from colorize.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 
 def test_a_skip_can_be_off_and_is_on_again(small_generator):
     torch.nn.init.normal_(small_generator.head.weight)

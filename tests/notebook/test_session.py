@@ -21,6 +21,8 @@ from colorize.run import evaluate_run
 from colorize.system.errors import ColorizeError
 from colorize.training.checkpoint import has_checkpoint
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 CONFIG = RunConfig(
     DataConfig("builtin", 32),
     TrainConfig(batch_size=2, pretrain_epochs=1, gan_epochs=1, precision="fp32"),
@@ -114,7 +116,8 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import SMALL_WIDTHS, square_scenes
+import torchvision
+from conftest import SMALL_WIDTHS, ThinResNet, square_scenes
 
 from colorize.pretrained import load_generator
 from colorize.config import TrainConfig
@@ -124,6 +127,7 @@ from colorize.system.errors import ColorizeError
 from colorize.generator import Generator
 from colorize.notebook.session import train_stage
 
+torchvision.models.get_model = ThinResNet
 torch.cuda.device_count = lambda: 2
 photos = Photos(square_scenes(8, 36), square_scenes(2, 32, first=8), size=32)
 config = TrainConfig(batch_size=2, pretrain_epochs=1, gan_epochs=1, precision="fp32")
@@ -150,7 +154,7 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
     out = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-c", TWO_PROCESSES, str(out)],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],  # where conftest is
         env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
         capture_output=True,
         text=True,
@@ -176,10 +180,10 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
 def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
     """In the first epoch, when there is nothing else."""
     out = tmp_path / "run"
-    code = TWO_PROCESSES.replace("batch_size=2,", "batch_size=2, repeats=500,")
+    code = TWO_PROCESSES.replace("batch_size=2,", "batch_size=2, repeats=20_000,")
     job = subprocess.Popen(
         [sys.executable, "-c", code, str(out)],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],  # where conftest is
         env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
         stderr=subprocess.PIPE,
         start_new_session=True,

@@ -18,6 +18,8 @@ from colorize.run import evaluate_run, run_training
 from colorize.system.files import write_json
 from colorize.weights.card import bare_card, run_card
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
