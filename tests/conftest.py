@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -48,6 +49,11 @@ settings.load_profile("reproducible")
 
 # What a file may be called: characters of any script, and bytes that are no characters.
 FILE_NAMES = st.text() | st.binary().map(lambda name: name.decode("utf-8", "surrogateescape"))
+
+
+def pytest_collection_finish() -> None:
+    """What was made by imports is no garbage; every trainer would look through it all."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,15 @@
 import re
 import shutil
 import subprocess
-import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PATIENCE, write_photos
+from commands import Command
+from conftest import write_photos
 from PIL import Image
 
 from colorize.config import DataConfig
@@ -25,21 +26,14 @@ TABLE = Path(__file__).parents[1] / "docs" / "faults.md"
 OPTIONS = "--size 32 --batch-size 4 --encoder-weights none --precision fp32 --gan-epochs 0"
 
 
-def colorize(*words, **options):
-    command = [sys.executable, "-m", "colorize", *map(str, words)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )
-
-
 def succeeds(command):
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
-def last_line(process):
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert "Traceback" not in said, said
-    return said.replace("\r", "\n").splitlines()[-1]
+def last_line(command):
+    assert command.wait() == 1, command.said
+    assert "Traceback" not in command.said
+    return command.said.splitlines()[-1]
 
 
 @pytest.fixture
@@ -63,15 +57,7 @@ def mount(tmp_path):
 def train(folder, out, *more):
     write_photos(folder / "photos", 10)
     words = ["train", "--data", folder / "photos", "--out", out, *OPTIONS.split(), *more]
-    return colorize(*words, "--cache", folder / "cache")
-
-
-def wait_for(path, process):
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    return Command(folder / "said.txt", *words, "--cache", folder / "cache")
 
 
 def assert_usable(run):
@@ -90,33 +76,32 @@ def fill(disk):
 
 def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path, mount):
     disk = mount(tmp_path / "disk", 2_000_000)
-    process = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
-    wait_for(disk / "run" / "samples" / "pretrain-001.png", process)
+    command = train(tmp_path, disk / "run", "--pretrain-epochs", 5000)
+    command.wait_until((disk / "run" / "samples" / "pretrain-001.png").exists)
     fill(disk)
-    assert "no space left on the disk; nothing that was finished before is lost" in last_line(
-        process
-    )
-    assert process.returncode == 1
+    line = last_line(command)
+    assert "no space left on the disk; nothing that was finished before is lost" in line
     assert_usable(disk / "run")
     (disk / "filler").unlink()
-    process = colorize("train", "--out", disk / "run", "--resume")
-    wait_for(disk / "run" / "samples" / "pretrain-009.png", process)
-    process.kill()
-    assert "going on after pretrain epoch" in process.stdout.read()
+    kept = load_checkpoint(checkpoint_path(disk / "run"))["epoch"]
+    command = Command(tmp_path / "said.txt", "train", "--out", disk / "run", "--resume")
+    command.wait_until((disk / "run" / "samples" / f"pretrain-{kept + 2:03}.png").exists)
+    command.kill()
+    assert f"going on after pretrain epoch {kept}" in command.said
 
 
 def test_a_picture_that_finds_no_room_costs_no_checkpoint(tmp_path, mount):
     mount(tmp_path / "run" / "samples", 8)
     (tmp_path / "run" / "left_out.json").touch()  # as after a stop before the first checkpoint
-    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 2)
-    assert "no space left on the disk" in last_line(process)
+    command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 2)
+    assert "no space left on the disk" in last_line(command)
     assert_usable(tmp_path / "run")
 
 
 def test_a_cache_without_room_is_one_line(tmp_path, mount):
     mount(tmp_path / "cache", 8)
-    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 1)
-    assert "no space left on the disk" in last_line(process)
+    command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 1)
+    assert "no space left on the disk" in last_line(command)
     assert not list((tmp_path / "cache").iterdir())
     assert not (tmp_path / "run").exists()
 
@@ -128,20 +113,19 @@ def test_a_result_without_room_leaves_no_half_of_it(tmp_path, mount, small_gener
     noise = np.random.default_rng(0).integers(0, 256, (300, 400), np.uint8)
     Image.fromarray(noise).save(tmp_path / f"photo{suffix}")
     words = ["predict", tmp_path / f"photo{suffix}", "--weights", tmp_path / "weights"]
-    process = colorize(*words, "--out", disk)
-    assert "no space left on the disk" in last_line(process)
+    command = Command(tmp_path / "said.txt", *words, "--out", disk)
+    assert "no space left on the disk" in last_line(command)
     assert list(disk.iterdir()) == []
 
 
 def test_a_disk_that_becomes_read_only_is_one_line(tmp_path, mount):
     disk = mount(tmp_path / "disk", 2_000_000)
-    process = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
-    wait_for(disk / "run" / "samples" / "pretrain-001.png", process)
+    command = train(tmp_path, disk / "run", "--pretrain-epochs", 5000)
+    command.wait_until((disk / "run" / "samples" / "pretrain-001.png").exists)
     remount = ["mount", "-o", "remount,ro", str(disk)]
     while not succeeds(remount):  # a file is being written
         time.sleep(0.02)
-    assert "Read-only file system" in last_line(process)
-    assert process.returncode == 1
+    assert "Read-only file system" in last_line(command)
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert load_checkpoint(checkpoint_path(disk / "run"))["epoch"] > 0
     load_generator(disk / "run" / "generator")
@@ -150,8 +134,8 @@ def test_a_disk_that_becomes_read_only_is_one_line(tmp_path, mount):
 def test_a_read_only_folder_is_one_line_at_once(tmp_path, mount):
     disk = mount(tmp_path / "disk", 100)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    process = train(tmp_path, disk / "run")
-    line = last_line(process)
+    command = train(tmp_path, disk / "run")
+    line = last_line(command)
     assert "Read-only file system" in line
     assert str(disk / "run") in line
     assert not (tmp_path / "cache").exists()  # before any work
@@ -159,14 +143,13 @@ def test_a_read_only_folder_is_one_line_at_once(tmp_path, mount):
 
 def test_photos_that_vanish_while_training_do_not_matter(tmp_path):
     """And what is put in their place is not looked at: an epoch is read from the cache."""
-    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
-    wait_for(checkpoint_path(tmp_path / "run"), process)
+    command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
+    command.wait_until(checkpoint_path(tmp_path / "run").exists)
     for number, photo in enumerate(sorted((tmp_path / "photos").iterdir())):
         photo.unlink()
         if number % 2:
             photo.write_bytes(b"something else")
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
+    assert command.wait() == 0, command.said
     assert (tmp_path / "run" / "grid.png").exists()
 
 
@@ -185,11 +168,10 @@ def test_a_photo_that_vanishes_while_it_is_decoded_is_left_out(tmp_path, monkeyp
 
 
 def test_a_cache_removed_while_training_does_not_matter(tmp_path):
-    process = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
-    wait_for(checkpoint_path(tmp_path / "run"), process)
+    command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
+    command.wait_until(checkpoint_path(tmp_path / "run").exists)
     shutil.rmtree(tmp_path / "cache")
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
+    assert command.wait() == 0, command.said
 
 
 def test_a_killed_decoder_leaves_nothing_that_is_used(tmp_path):
@@ -204,20 +186,24 @@ def test_a_killed_decoder_leaves_nothing_that_is_used(tmp_path):
     assert not litter.exists()
 
 
-def test_two_runs_share_a_cache(tmp_path):
-    """Both start at once on the same photos; one decodes, the other waits."""
-    write_photos(tmp_path / "photos", 300)
-    job = (
-        "import sys; from pathlib import Path; from colorize.photos.cache import decode_once\n"
-        "paths = sorted(Path(sys.argv[1]).iterdir())\n"
-        "print(decode_once(paths, 256, sys.argv[2]).array.sum())"
-    )
-    command = [sys.executable, "-c", job, str(tmp_path / "photos"), str(tmp_path / "cache")]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=PATIENCE)[0].splitlines() for process in both]
-    assert said[0][-1] == said[1][-1]
+def test_two_runs_share_a_cache(tmp_path, monkeypatch):
+    """One decodes; the other comes while it is at it, waits, and takes what there is then."""
+    write_photos(tmp_path / "photos", 10)
+    others = []
+
+    def open_slowly(path, **options):
+        with first:
+            if not others:
+                others.append(train(tmp_path, tmp_path / "run", "--pretrain-epochs", 1))
+                others[0].wait_until(lambda: "waiting for it" in others[0].said)
+        return open_rgb(path, **options)
+
+    first = threading.Lock()
+    monkeypatch.setattr("colorize.photos.cache.open_rgb", open_slowly)
+    load_photos(DataConfig(str(tmp_path / "photos"), 32, cache=str(tmp_path / "cache")))
+    (other,) = others
+    assert other.wait() == 0, other.said
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    assert sum("waiting for it" in "".join(lines) for lines in said) == 1
 
 
 def test_every_row_of_the_table_has_its_test():

@@ -3,9 +3,9 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from commands import Command
 from conftest import PATIENCE, write_photos
 
 from colorize.pretrained import load_generator
@@ -36,17 +36,13 @@ def test_a_request_to_end_stops_a_run_in_order(tmp_path, how):
         pytest.skip("the tests themselves were told to ignore it, as by nohup")
     write_photos(tmp_path / "photos", 10)
     words = ["train", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
-    words += [*SETTINGS.split(), "--pretrain-epochs", "1000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "colorize", *words], stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "run" / "samples" / "pretrain-002.png").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(how)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert said.endswith("colorize: stopped; train --resume goes on from the last checkpoint\n")
+    words += [*SETTINGS.split(), "--pretrain-epochs", "100000"]
+    command = Command(tmp_path / "said.txt", *words)
+    command.wait_until((tmp_path / "run" / "samples" / "pretrain-002.png").exists)
+    command.send_signal(how)
+    assert command.wait() == 130
+    last = "colorize: stopped; train --resume goes on from the last checkpoint\n"
+    assert command.said.endswith(last)
     assert not list((tmp_path / "run").rglob(".*"))
     assert load_checkpoint(checkpoint_path(tmp_path / "run"))["epoch"] >= 1
     load_generator(tmp_path / "run" / "generator")
@@ -64,13 +60,10 @@ def test_a_request_that_python_drops_is_made_again():
 def test_a_stop_before_the_first_checkpoint_says_to_start_again(tmp_path):
     write_photos(tmp_path / "photos", 150)  # a first epoch that a slow signal still finds at work
     words = ["train", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "colorize", *words, *SETTINGS.split(), "--batch-size", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert "to train on" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert said.endswith("stopped; there is no checkpoint yet, the same command starts again\n")
+    words += [*SETTINGS.split(), "--batch-size", "2"]
+    command = Command(tmp_path / "said.txt", *words)
+    command.wait_until(lambda: "to train on" in command.said)
+    command.send_signal(signal.SIGINT)
+    assert command.wait() == 130
+    last = "stopped; there is no checkpoint yet, the same command starts again\n"
+    assert command.said.endswith(last)
