@@ -181,6 +181,8 @@ def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
     """In the first epoch, when there is nothing else."""
     out = tmp_path / "run"
     code = TWO_PROCESSES.replace("batch_size=2,", "batch_size=2, repeats=20_000,")
+    # As in a kernel, also where the tests run in a shell's background and so ignore it.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + code
     job = subprocess.Popen(
         [sys.executable, "-c", code, str(out)],
         cwd=Path(__file__).parents[1],  # where conftest is

@@ -63,7 +63,7 @@ def test_a_stop_before_the_first_checkpoint_says_to_start_again(tmp_path):
     words += [*SETTINGS.split(), "--batch-size", "2"]
     command = Command(tmp_path / "said.txt", *words)
     command.wait_until(lambda: "to train on" in command.said)
-    command.send_signal(signal.SIGINT)
+    command.send_signal(signal.SIGTERM)
     assert command.wait() == 130
     last = "stopped; there is no checkpoint yet, the same command starts again\n"
     assert command.said.endswith(last)
