@@ -112,6 +112,7 @@ def test_the_badge_takes_its_address_from_the_project(embed):
     assert sum("colab-badge" in x for x in text) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", ["nothing", "a checkout", "another package of the name"])
 def test_the_setup_cell_finds_or_unpacks_the_package(tmp_path, around):
     """In a Python that knows of no colorize."""

@@ -72,6 +72,7 @@ def test_two_processes_end_with_the_weights_of_one(runs):
     same_weights(runs, "one", "two", "batch")
 
 
+@pytest.mark.slow
 def test_so_they_do_with_spectral_norm(runs):
     """Its estimate of the largest singular value goes on in each process alone."""
     train_twice(runs, "-spectral", "--discriminator-norm", "spectral", "--pretrain-epochs", "0")
