@@ -76,7 +76,7 @@ def fill(disk):
 
 def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path, mount):
     disk = mount(tmp_path / "disk", 2_000_000)
-    command = train(tmp_path, disk / "run", "--pretrain-epochs", 5000)
+    command = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
     command.wait_until((disk / "run" / "samples" / "pretrain-001.png").exists)
     fill(disk)
     line = last_line(command)
@@ -120,7 +120,7 @@ def test_a_result_without_room_leaves_no_half_of_it(tmp_path, mount, small_gener
 
 def test_a_disk_that_becomes_read_only_is_one_line(tmp_path, mount):
     disk = mount(tmp_path / "disk", 2_000_000)
-    command = train(tmp_path, disk / "run", "--pretrain-epochs", 5000)
+    command = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
     command.wait_until((disk / "run" / "samples" / "pretrain-001.png").exists)
     remount = ["mount", "-o", "remount,ro", str(disk)]
     while not succeeds(remount):  # a file is being written

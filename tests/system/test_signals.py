@@ -36,7 +36,7 @@ def test_a_request_to_end_stops_a_run_in_order(tmp_path, how):
         pytest.skip("the tests themselves were told to ignore it, as by nohup")
     write_photos(tmp_path / "photos", 10)
     words = ["train", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
-    words += [*SETTINGS.split(), "--pretrain-epochs", "100000"]
+    words += [*SETTINGS.split(), "--pretrain-epochs", "1000"]
     command = Command(tmp_path / "said.txt", *words)
     command.wait_until((tmp_path / "run" / "samples" / "pretrain-002.png").exists)
     command.send_signal(how)
