@@ -126,14 +126,6 @@ def test_predict_has_knobs_and_tells_what_it_did(run, tmp_path, capsys):
         assert np.ptp(np.asarray(grey).astype(int), axis=-1).max() <= 1
 
 
-def test_export_writes_onnx(run, tmp_path, capsys):
-    file = tmp_path / "deep" / "model.onnx"
-    code, out, lines = colorize(capsys, "export", "--weights", run / "generator", "--out", file)
-    assert (code, lines) == (0, [])
-    assert file.stat().st_size > 1e6
-    assert "any size" in out
-
-
 def test_evaluate_prints_a_table_and_writes_json(run, tmp_path, capsys):
     write_photos(tmp_path / "in", 3)
     (tmp_path / "in" / "bad.png").touch()

@@ -1,5 +1,7 @@
 """Trained networks: saved, loaded, refused if they are odd, and exported as ONNX."""
 
+import contextlib
+import io
 import json
 import pickle
 import re
@@ -13,7 +15,7 @@ from conftest import SMALL_WIDTHS, Evil, scene
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from colorize import pretrained
+from colorize import cli, pretrained
 from colorize.generator import Generator
 from colorize.pretrained import load_generator, save_weights
 from colorize.system.errors import ColorizeError
@@ -181,14 +183,16 @@ USING = Path(__file__).parent.parent / "docs" / "using.md"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    from colorize.generator import Generator
-
+    """By the command, in a folder that it makes."""
     torch.manual_seed(0)
     generator = Generator(decoder_widths=(32, 16, 16, 8, 8), working_size=48)
     torch.nn.init.normal_(generator.head.weight, std=0.05)
     folder = tmp_path_factory.mktemp("export")
     save_weights(generator, folder / "generator")
-    pretrained.export_onnx(folder / "generator", folder / "model.onnx")
+    words = ["--weights", str(folder / "generator"), "--out", str(folder / "deep" / "model.onnx")]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert cli.main(["export", *words]) == 0
+    assert "any size from 32 pixels up" in said.getvalue()
     return folder, generator.eval()
 
 
@@ -197,7 +201,7 @@ def exported(tmp_path_factory):
 )
 def test_onnx_gives_the_numbers_of_torch(exported, shape):
     folder, generator = exported
-    network = onnxruntime.InferenceSession(folder / "model.onnx")
+    network = onnxruntime.InferenceSession(folder / "deep" / "model.onnx")
     L = torch.rand(shape).unsqueeze(1) * 2 - 1
     (ab,) = network.run(None, {"L": L.numpy()})
     with torch.no_grad():
@@ -207,7 +211,7 @@ def test_onnx_gives_the_numbers_of_torch(exported, shape):
 
 
 def test_the_file_says_how_to_scale(exported):
-    network = onnxruntime.InferenceSession(exported[0] / "model.onnx")
+    network = onnxruntime.InferenceSession(exported[0] / "deep" / "model.onnx")
     metadata = network.get_modelmeta().custom_metadata_map
     assert metadata == {"L_scale": "50.0", "ab_scale": "110.0", "working_size": "48"}
 
@@ -220,7 +224,7 @@ def test_the_lines_of_the_docs_colour_a_photo(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo = Image.fromarray(scene(0, 300, 200)).convert("L")
     photo.save("old.png")
-    (tmp_path / "model.onnx").symlink_to(exported[0] / "model.onnx")
+    (tmp_path / "model.onnx").symlink_to(exported[0] / "deep" / "model.onnx")
     exec(code.replace("old.jpg", "old.png"), {})
     with Image.open("new.png") as written:
         colored = np.asarray(written).astype(int)
