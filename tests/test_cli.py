@@ -18,7 +18,10 @@ from colorize.system.errors import first_line, printable
 
 pytestmark = pytest.mark.usefixtures("thin")
 
-SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1"
+SETTINGS = (
+    "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 "
+    "--precision fp32"
+)
 
 
 def colorize(capsys, *args):

@@ -11,7 +11,7 @@ from conftest import PATIENCE, write_photos
 from colorize.pretrained import load_generator
 from colorize.training.checkpoint import checkpoint_path, load_checkpoint
 
-SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --gan-epochs 0"
+SETTINGS = "--size 32 --batch-size 4 --encoder-weights none --precision fp32 --gan-epochs 0"
 LOST = """
 import time
 from colorize.system.signals import stop_in_order
