@@ -76,7 +76,7 @@ def compare(
         for axes, (name, version) in zip(panels, pictures.items(), strict=True):
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()
-            axes.set_title(name, fontsize=8)
+            axes.set_title(name, fontsize=8, y=1)  # given, it is not searched for
     return figure
 
 
