@@ -348,8 +348,8 @@ def test_exif_and_resolution_are_carried_over_and_the_photo_is_upright(colorizer
     exif[0x0112] = 6  # turned by 90 degrees
     exif[0x010F] = "A camera"
     exif[0x013B] = "A photographer"
-    exif.get_ifd(0x8769)[0x9003] = "1936:03:01 12:00:00"
-    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x8769] = {0x9003: "1936:03:01 12:00:00"}
+    exif[0x8825] = {1: "N"}
     path = tmp_path / f"turned{suffix}"
     Image.fromarray(scene(0, 60, 40)).save(path, exif=exif.tobytes(), dpi=(300, 300))
     assert colorize_files(colorizer, [path], tmp_path / "out").failed == []
