@@ -189,21 +189,25 @@ def test_a_killed_decoder_leaves_nothing_that_is_used(tmp_path):
 def test_two_runs_share_a_cache(tmp_path, monkeypatch):
     """One decodes; the other comes while it is at it, waits, and takes what there is then."""
     write_photos(tmp_path / "photos", 10)
+    cache = tmp_path / "cache"
+    words = ["train", "--data", tmp_path / "photos", "--out", tmp_path / "run", *OPTIONS.split()]
+    words += ["--cache", cache]
     others = []
 
     def open_slowly(path, **options):
         with first:
             if not others:
-                others.append(train(tmp_path, tmp_path / "run", "--pretrain-epochs", 1))
+                others.append(Command(tmp_path / "said.txt", *words, "--pretrain-epochs", 1))
                 others[0].wait_until(lambda: "waiting for it" in others[0].said)
         return open_rgb(path, **options)
 
     first = threading.Lock()
     monkeypatch.setattr("colorize.photos.cache.open_rgb", open_slowly)
-    load_photos(DataConfig(str(tmp_path / "photos"), 32, cache=str(tmp_path / "cache")))
+    load_photos(DataConfig(str(tmp_path / "photos"), 32, cache=str(cache)))
+    decoded = {path: path.stat().st_mtime_ns for path in cache.glob("*/*")}
     (other,) = others
     assert other.wait() == 0, other.said
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert {path: path.stat().st_mtime_ns for path in cache.glob("*/*")} == decoded
 
 
 def test_every_row_of_the_table_has_its_test():

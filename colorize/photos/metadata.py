@@ -135,8 +135,7 @@ def _portable(old: Image.Exif) -> Image.Exif:
     for tag in _TIFF_TAGS:
         if tag in _EXIF_PARTS:
             if part := old.get_ifd(tag):
-                new.get_ifd(tag).update(_as_bytes(part))
-                new[tag] = 0  # Pillow puts its place here
+                new[tag] = _as_bytes(part)  # Pillow 10 forgets what is put into new.get_ifd(tag)
         elif tag in old:
             new.update(_as_bytes({tag: old[tag]}))
     return new
