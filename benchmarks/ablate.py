@@ -43,9 +43,10 @@ def classic_step(
     accumulate: Accumulation,
     objective: str,
     lambda_l1: float,
+    hints: Tensor | None = None,
 ) -> Losses:
     """D steps first; then G asks the moved D once more, as pix2pix does."""
-    fake_ab = generator(L)
+    fake_ab = generator(L, hints)
     real = gan_loss(discriminator(torch.cat((L, ab), 1)), True, objective)
     fake = gan_loss(discriminator(torch.cat((L, fake_ab.detach()), 1)), False, objective)
     d_optimizer.zero_grad()

@@ -345,6 +345,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the photos that are shown as old prints: faded, grainy, scratched",
     )
+    add(
+        "--hints",
+        train,
+        action="store_true",
+        help="teach the generator colour hints, for `predict --hints` and the web page",
+    )
     add("--batch-size", train, type=_positive, help="photos in a step")
     add("--pretrain-epochs", train, type=_count, help="epochs with L1 alone")
     add("--gan-epochs", train, type=_count, help="epochs with GAN loss and L1")

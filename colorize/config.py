@@ -44,6 +44,8 @@ class TrainConfig:
     lightness_jitter: float = 0.0
     # Share of the photos, 0 to 1, whose lightness is made that of an old print (`aging.py`).
     old_photo: float = 0.0
+    # Teach the generator colour hints: each photo shows it its true colour at some random places.
+    hints: bool = False
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
     pretrain_epochs: int = 10
     gan_epochs: int = 5

@@ -24,6 +24,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resized_crop
 from colorize.aging import aged_lightness
 from colorize.color import rgb_to_lab, scale_lab
 from colorize.config import DataConfig, TrainConfig
+from colorize.hints import random_squares, true_hints
 from colorize.photos.cache import Decoded, decode_once
 from colorize.photos.sources import source_paths
 from colorize.system.device import process_state
@@ -239,12 +240,16 @@ class Batches:
             )
         return steps
 
-    def epoch(self, seed: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """L (B, 1, H, W) and ab (B, 2, H, W), both scaled, from the step `start` on."""
+    def epoch(self, seed: int, start: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        """L (B, 1, H, W) and ab (B, 2, H, W), both scaled, from the step `start` on.
+
+        With `config.hints` also the hints (B, 3, H, W).
+        """
         shown, size = len(self.photos.train) * self.config.repeats, self.photos.size
         whole = self.photos.train.array.shape[1]
         crops = random_crops(shown, whole, size, seed, self.config.min_crop_area)
         gammas = random_gammas(shown, seed, self.config.lightness_jitter)
+        squares = random_squares(shown, size, seed) if self.config.hints else ()
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         for step, rgb in enumerate(self._loader(seed, start * processes), start):
             first = (step * processes + process) * self.config.batch_size
@@ -258,7 +263,10 @@ class Batches:
                     L[old] = aged_lightness(cut[old])
             if self.config.lightness_jitter:
                 L = apply_gamma(L, gammas[places])
-            yield L, ab
+            if squares:
+                yield L, ab, true_hints(ab, [squares[place] for place in places.tolist()])
+            else:
+                yield L, ab
 
     def _loader(self, seed: int, start: int = 0) -> DataLoader:
         config = self.config

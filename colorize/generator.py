@@ -1,4 +1,7 @@
-"""The generator: a U-Net over a ResNet encoder, L in, ab out, at any height and width from 32."""
+"""The generator: a U-Net over a ResNet encoder, L in, ab out, at any height and width from 32.
+
+One that knows colour hints takes them beside L; see `hints.py`.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,9 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDEST = _LARGEST = 2048  # channels of a decoder stage, pixels of the working size
 _DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 _GREY_MEAN, _GREY_STD = 0.449, 0.226  # their averages
+# What hints are multiplied by on their way in. They are a few pixels of a photo, and ab / 110 is
+# mostly under 0.2: as they are, weights that start at zero would take an age to tell.
+_AB_GAIN, _MASK_GAIN = 30.0, 10.0
 
 
 class Stem(nn.Module):
@@ -36,15 +42,17 @@ class Stem(nn.Module):
     that the convolution pads with mean exactly what they meant in pretraining.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, hints: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, width, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        self.from_hints = _zero_conv(width, 7, stride=2) if hints else None
 
-    def forward(self, L: Tensor) -> Tensor:
+    def forward(self, L: Tensor, hints: Tensor | None = None) -> Tensor:
         """Scaled L (B, 1, H, W) to features (B, width, H/2, W/2)."""
         grey = (lightness_to_grey((L + 1.0) * L_SCALE) - _GREY_MEAN) / _GREY_STD
-        return self.conv(torch.cat((grey, torch.ones_like(grey)), dim=1))
+        x = self.conv(torch.cat((grey, torch.ones_like(grey)), dim=1))
+        return x if hints is None else x + self.from_hints(hints)
 
     @torch.no_grad()
     def fold(self, weight: Tensor) -> None:
@@ -60,16 +68,17 @@ class Encoder(nn.Module):
 
     Args:
         name: one of `config.ENCODERS`.
+        hints: whether it knows colour hints.
     """
 
-    def __init__(self, name: str = "resnet18") -> None:
+    def __init__(self, name: str = "resnet18", hints: bool = False) -> None:
         super().__init__()
         if name not in ENCODERS:
             raise ColorizeError(f"encoder {reprlib.repr(name)} is not one of {', '.join(ENCODERS)}")
         self.name = name
         self.pretrained = False  # whether `load_imagenet` was called
         resnet = torchvision.models.get_model(name, weights=None, zero_init_residual=True)
-        self.stem = Stem(resnet.conv1.out_channels)
+        self.stem = Stem(resnet.conv1.out_channels, hints)
         self.bn1, self.relu, self.maxpool = resnet.bn1, resnet.relu, resnet.maxpool
         self.layers = nn.ModuleList((resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4))
         self.widths = [
@@ -77,9 +86,9 @@ class Encoder(nn.Module):
             *(resnet.fc.in_features // 2**i for i in (3, 2, 1, 0)),
         ]
 
-    def forward(self, L: Tensor) -> list[Tensor]:
+    def forward(self, L: Tensor, hints: Tensor | None = None) -> list[Tensor]:
         """Scaled L (B, 1, H, W) to five feature maps, at 1/2, 1/4, 1/8, 1/16 and 1/32 of it."""
-        x = self.relu(self.bn1(self.stem(L)))
+        x = self.relu(self.bn1(self.stem(L, hints)))
         features = [x]
         x = self.maxpool(x)
         for layer in self.layers:
@@ -121,10 +130,13 @@ class DecoderStage(nn.Module):
     landscapes (0.0666 against 0.0652, one seed), and 0.5 % in a later trial.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, hints: bool = False
+    ) -> None:
         super().__init__()
         self.from_below = _conv3x3(in_channels, out_channels)
         self.from_skip = _conv3x3(skip_channels, out_channels)
+        self.from_hints = _zero_conv(out_channels, 3) if hints else None
         self.merge = nn.Sequential(
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
@@ -133,10 +145,11 @@ class DecoderStage(nn.Module):
             nn.ReLU(inplace=True),
         )
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x (B, in, h, w) and skip (B, skip, H, W) to (B, out, H, W)."""
+    def forward(self, x: Tensor, skip: Tensor, hints: Tensor | None = None) -> Tensor:
+        """x (B, in, h, w), skip (B, skip, H, W) and hints (B, 3, H, W) to (B, out, H, W)."""
         x = F.interpolate(self.from_below(x), size=skip.shape[-2:], mode="bilinear")
-        return self.merge(x + self.from_skip(skip))
+        x = x + self.from_skip(skip)
+        return self.merge(x if hints is None else x + self.from_hints(hints))
 
 
 class Generator(nn.Module, PyTorchModelHubMixin):
@@ -148,6 +161,8 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         decoder_widths: channels of the five decoder stages, coarse to fine.
         working_size: pixels of the shorter side at which it was trained; the size it predicts
             at unless told otherwise.
+        hints: whether it knows colour hints. They enter beside the stem and beside L at the last
+            skip, through convolutions that start at zero: then hints change nothing yet.
     """
 
     def __init__(
@@ -155,37 +170,53 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         encoder: str = "resnet18",
         decoder_widths: Sequence[int] = (256, 128, 64, 32, 16),
         working_size: int = 256,
+        hints: bool = False,
     ) -> None:
         super().__init__()
         _check_sizes(decoder_widths, working_size)
+        if type(hints) is not bool:
+            raise ColorizeError(f"hints {reprlib.repr(hints)} is neither true nor false")
         self.working_size = working_size
+        self.hints = hints
         self.card = ""  # the model card that it was loaded with
-        self.encoder = Encoder(encoder)
+        self.encoder = Encoder(encoder, hints)
         # Each stage joins the next finer features; the last joins L itself.
         skips = [*reversed(self.encoder.widths[:-1]), 1]
         inputs = [self.encoder.widths[-1], *decoder_widths[:-1]]
-        self.stages = nn.ModuleList(map(DecoderStage, inputs, skips, decoder_widths))
+        with_hints = [False] * 4 + [hints]
+        self.stages = nn.ModuleList(map(DecoderStage, inputs, skips, decoder_widths, with_hints))
         self.head = nn.Conv2d(decoder_widths[-1], 2, 3, padding=1)
         nn.init.normal_(self.head.weight, std=1e-3)  # start from grey, not from loud noise
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, L: Tensor) -> Tensor:
+    def forward(self, L: Tensor, hints: Tensor | None = None) -> Tensor:
         """Predict colour.
 
         Args:
             L: (B, 1, H, W) float, L / 50 - 1 in [-1, 1]; H and W from 32 up, odd ones too.
+            hints: (B, 3, H, W) float, ab / 110 where it is known and 0 elsewhere, and a mask of 1
+                and 0; see `hints.py`. None is the same as zeros.
 
         Returns:
             (B, 2, H, W) float, ab / 110 in (-1, 1).
+
+        Raises:
+            ColorizeError: L is too small, or hints are given to a generator that knows none.
         """
+        if hints is not None and not self.hints:
+            raise ColorizeError("these weights know no colour hints; train them with --hints")
         if min(L.shape[-2:]) < MIN_SIDE:
             raise ColorizeError(
                 f"the generator needs at least {MIN_SIDE}x{MIN_SIDE} pixels, got "
                 f"{L.shape[-2]}x{L.shape[-1]}"
             )
-        *skips, x = self.encoder(L)
-        for stage, skip in zip(self.stages, (*reversed(skips), L), strict=True):
+        if hints is not None:
+            hints = torch.cat((hints[:, :2] * _AB_GAIN, hints[:, 2:] * _MASK_GAIN), dim=1)
+        *skips, x = self.encoder(L, hints)
+        *stages, last = self.stages
+        for stage, skip in zip(stages, reversed(skips), strict=True):
             x = stage(x, skip)
+        x = last(x, L, hints)
         return torch.tanh(self.head(x))
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -240,6 +271,14 @@ def _check_sizes(decoder_widths: Sequence[int], working_size: int) -> None:
     if not whole(working_size, MIN_SIDE, _LARGEST):
         given = reprlib.repr(working_size)
         raise ColorizeError(f"working_size {given} is no whole number, {MIN_SIDE} to {_LARGEST}")
+
+
+def _zero_conv(out_channels: int, side: int, stride: int = 1) -> nn.Conv2d:
+    """For hints. Nothing is drawn for it, so that all other weights start as they would without."""
+    geometry = {"stride": stride, "padding": side // 2, "bias": False}
+    conv = nn.utils.skip_init(nn.Conv2d, 3, out_channels, side, **geometry)
+    nn.init.zeros_(conv.weight)
+    return conv
 
 
 def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:

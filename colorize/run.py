@@ -97,7 +97,9 @@ def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> P
     photos = load_photos(config.data, seed)  # decoded by one of the processes
     process.print(printable(photos.summary()))
     torch.manual_seed(seed)
-    generator = Generator(encoder=config.encoder, working_size=config.data.size)
+    generator = Generator(
+        encoder=config.encoder, working_size=config.data.size, hints=config.train.hints
+    )
     if not resume:  # a resumed run reads its weights from the checkpoint
         load_first_weights(generator, config.train)
         agree(str(generator.encoder.pretrained), "ImageNet weights")
@@ -228,8 +230,12 @@ def load_first_weights(generator: Generator, config: TrainConfig) -> None:
         load_encoder_weights(generator, config.encoder_weights)
         return
     other = load_generator(config.start_weights)
+    if other.hints and not generator.hints:
+        raise ColorizeError(f"{config.start_weights}: knows colour hints; give --hints")
+    # What is missing without hints are the convolutions for them, which start at zero.
+    state = generator.state_dict() if generator.hints and not other.hints else {}
     try:
-        generator.load_state_dict(other.state_dict())
+        generator.load_state_dict(state | other.state_dict())
     except RuntimeError as error:
         told = "its decoder has other widths than a run's"
         if other.encoder.name != generator.encoder.name:

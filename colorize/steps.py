@@ -1,6 +1,7 @@
 """The two steps that training repeats: L1 for G alone, then D and G against each other.
 
 Both take L (B, 1, H, W) and ab (B, 2, H, W), scaled to [-1, 1], and give their losses, detached.
+G may get colour hints (B, 3, H, W) beside L, see `hints.py`; D sees L and ab alone.
 `backward` is `Accelerator.backward`, which scales fp16 losses; a test may pass `Tensor.backward`.
 `accumulate` calls `gradients` with the batch, or with parts of it that the memory can hold.
 """
@@ -26,15 +27,16 @@ def pretrain_step(
     ab: Tensor,
     backward: Backward,
     accumulate: Accumulation,
+    hints: Tensor | None = None,
 ) -> Losses:
     """Move G towards the true colours."""
 
-    def gradients(L: Tensor, ab: Tensor, share: float) -> Losses:
-        loss = l1_loss(generator(L), ab)
+    def gradients(L: Tensor, ab: Tensor, hints: Tensor | None, share: float) -> Losses:
+        loss = l1_loss(generator(L, hints), ab)
         backward(share * loss)
         return {"l1": loss.detach()}
 
-    losses = accumulate(gradients, [optimizer], L, ab)
+    losses = accumulate(gradients, [optimizer], L, ab, hints)
     optimizer.step()
     return losses
 
@@ -50,6 +52,7 @@ def gan_step(
     accumulate: Accumulation,
     objective: str = "bce",
     lambda_l1: float = 100.0,
+    hints: Tensor | None = None,
 ) -> Losses:
     """Move D towards telling true colours from G's, and G towards colours that pass for true.
 
@@ -57,8 +60,8 @@ def gan_step(
     what D's weights do to them. So both learn from what the other was before the step.
     """
 
-    def gradients(L: Tensor, ab: Tensor, share: float) -> Losses:
-        fake_ab = generator(L)
+    def gradients(L: Tensor, ab: Tensor, hints: Tensor | None, share: float) -> Losses:
+        fake_ab = generator(L, hints)
         # Real and fake go through separately: in one batch, batch norm would let D tell them apart
         # by what they do to the shared statistics, and G would learn nothing from it.
         real = discriminator(torch.cat((L, ab), 1))
@@ -74,7 +77,7 @@ def gan_step(
         backward(share * (fooling + lambda_l1 * l1), inputs=_trained(generator))
         return {"d": d_loss.detach(), "gan": fooling.detach(), "l1": l1.detach()}
 
-    losses = accumulate(gradients, [g_optimizer, d_optimizer], L, ab)
+    losses = accumulate(gradients, [g_optimizer, d_optimizer], L, ab, hints)
     # Only now: the backward passes needed the weights as they were. Under fp16, Accelerate adapts
     # the loss scale after each of the two: G's gradients are then off by its factor, in the one
     # step in a thousand in which it changes, which Adam's running means do not notice.

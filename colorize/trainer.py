@@ -87,6 +87,9 @@ class Trainer:
         self.callbacks, self.progress, self.saved_at = callbacks, progress, time.monotonic()
         if resume and out is None:
             raise ColorizeError("resume needs a run folder: Trainer(..., out=FOLDER)")
+        if generator.hints != config.hints:
+            which = "the settings do" if config.hints else "the generator does"
+            raise ColorizeError(f"hints: {which}, the other not; make both TrainConfig(hints=...)")
         self.checkpoint = checkpoint_path(out) if out else None
         self.saved = load_checkpoint(self.checkpoint, _SAVED) if resume else {}
         if self.saved and not photos.match(self.saved["photos"]):
@@ -174,9 +177,9 @@ class Trainer:
         schedule = one_cycle(optimizer.optimizer, steps)
         accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
 
-        def step(L: Tensor, ab: Tensor) -> Losses:
+        def step(L: Tensor, ab: Tensor, hints: Tensor | None = None) -> Losses:
             backward = self.accelerator.backward
-            losses = pretrain_step(network, optimizer, L, ab, backward, accumulate)
+            losses = pretrain_step(network, optimizer, L, ab, backward, accumulate, hints)
             self.averaged.update_parameters(self.generator)
             return losses
 
@@ -200,8 +203,8 @@ class Trainer:
         accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
         settings = (backward, accumulate, config.objective, config.lambda_l1)
 
-        def step(L: Tensor, ab: Tensor) -> Losses:
-            losses = gan_step(*networks, L, ab, *settings)
+        def step(L: Tensor, ab: Tensor, hints: Tensor | None = None) -> Losses:
+            losses = gan_step(*networks, L, ab, *settings, hints)
             self.averaged.update_parameters(self.generator)
             return losses
 
@@ -320,7 +323,7 @@ class _Shell(nn.Module):
 def run_epoch(
     stage: Stage,
     epoch: int,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
     steps: int,
     show: bool,
     done: Progress | None = None,
@@ -330,7 +333,7 @@ def run_epoch(
 
     Args:
         epoch: from 0.
-        batches: pairs of scaled L (B, 1, H, W) and ab (B, 2, H, W).
+        batches: scaled L (B, 1, H, W) and ab (B, 2, H, W); hints (B, 3, H, W) if wanted.
         steps: how many there are in a whole epoch, for the progress bar.
         show: whether to draw the bar.
         done: what an earlier process did of this epoch; `batches` are those that are left.
@@ -346,11 +349,11 @@ def run_epoch(
         done.before = stage.steps_taken() or 0
     started = time.perf_counter() - done.seconds
     with bar(batches, name, steps, unit="batch", show=show, initial=done.steps) as shown:
-        for L, ab in shown:
-            losses = stage.step(L, ab)
+        for batch in shown:
+            losses = stage.step(*batch)
             for schedule in stage.schedules:
                 schedule.step()
-            done.add(losses, len(L))
+            done.add(losses, len(batch[0]))
             done.seconds = time.perf_counter() - started
             if done.steps % _LOOK == 0:
                 done.check(name)
@@ -379,7 +382,7 @@ class Stage:
 
     name: str  # "pretrain" or "gan"
     epochs: int
-    step: Callable[[Tensor, Tensor], Losses]  # scaled L and ab of a batch to its losses
+    step: Callable[..., Losses]  # scaled L and ab of a batch, hints if it has some, to its losses
     schedules: list[LRScheduler]
     parts: dict[str, Any]  # what a checkpoint must hold beside the generator
 

@@ -246,3 +246,20 @@ def test_a_batch_may_have_no_old_print():
     few = Batches(Accelerator(), photos, TrainConfig(batch_size=4, old_photo=1e-6))
     for (L, _), (old_L, _) in zip(plain.epoch(5), few.epoch(5), strict=True):
         assert torch.equal(L, old_L)
+
+
+def test_hints_are_given_beside_the_same_photos_and_go_on_in_the_middle(photos):
+    plain, hinted = epoch(photos, 3), epoch(photos, 3, hints=True)
+    assert all(torch.equal(a, b[:, :3]) for a, b in zip(plain, hinted, strict=True))
+    masks = torch.cat(hinted)[:, 5]
+    assert set(masks.unique().tolist()) == {0, 1}
+    assert len({mask.sum().item() for mask in masks}) > 6  # another number of places each time
+    rest = epoch(photos, 3, hints=True, start=2)
+    assert all(torch.equal(*pair) for pair in zip(rest, hinted[2:], strict=True))
+
+
+def test_processes_give_the_hints_that_one_would(photos):
+    whole = epoch(photos, 4, hints=True)
+    shares = [epoch(photos, 2, process, 2, hints=True) for process in range(2)]
+    together = [torch.cat(pair) for pair in zip(*shares, strict=True)]
+    assert all(torch.equal(*pair) for pair in zip(together, whole, strict=True))

@@ -164,3 +164,71 @@ def test_skips_carry_detail_to_the_output(small_generator):
     small_generator.eval()(L)[0, :, 32, 32].sum().backward()
     gradient = L.grad[0, 0].abs()
     assert gradient[30:35, 30:35].max() == gradient.max()
+
+
+@pytest.fixture
+def with_hints():
+    return Generator(decoder_widths=SMALL_WIDTHS, working_size=32, hints=True)
+
+
+def louden(generator):
+    """Random weights in place of the zeros through which hints enter."""
+    entries = [p for name, p in generator.named_parameters() if "from_hints" in name]
+    for weight in entries:
+        torch.nn.init.normal_(weight)
+    torch.nn.init.normal_(generator.head.weight)
+    return entries
+
+
+def test_a_generator_starts_the_same_with_hints_and_without(with_hints):
+    torch.manual_seed(3)
+    plain = Generator(decoder_widths=SMALL_WIDTHS).eval()
+    torch.manual_seed(3)
+    hinted = Generator(decoder_widths=SMALL_WIDTHS, hints=True).eval()
+    L, hints = torch.rand(2, 1, 40, 50), torch.rand(2, 3, 40, 50)
+    assert torch.equal(plain(L), hinted(L))
+    assert torch.equal(plain(L), hinted(L, hints))
+    assert "hints" not in "".join(plain.state_dict())
+
+
+def test_hints_enter_in_two_places_and_none_is_the_same_as_zeros(with_hints):
+    entries = louden(with_hints.eval())
+    assert [tuple(weight.shape) for weight in entries] == [(64, 3, 7, 7), (8, 3, 3, 3)]
+    L, hints = torch.rand(1, 1, 40, 51), torch.zeros(1, 3, 40, 51)
+    assert torch.equal(with_hints(L), with_hints(L, hints))
+    hints[..., 7, 9] = 1.0
+    assert with_hints(L, hints).sub(with_hints(L)).abs().max() > 0.1
+
+
+def test_weights_say_whether_they_know_hints(with_hints, small_generator, tmp_path):
+    louden(with_hints)
+    L, hints = torch.rand(1, 1, 40, 51), torch.rand(1, 3, 40, 51)
+    for name, generator in (("with", with_hints), ("without", small_generator)):
+        generator.save_pretrained(tmp_path / name)
+        loaded = Generator.from_pretrained(tmp_path / name)
+        assert loaded.hints == (name == "with")
+        assert torch.equal(loaded(L), generator.eval()(L))
+    loaded = Generator.from_pretrained(tmp_path / "with")
+    assert torch.equal(loaded(L, hints), with_hints(L, hints))
+
+
+def test_weights_from_before_hints_compute_what_they_did(small_generator, tmp_path):
+    small_generator.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["hints"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = Generator.from_pretrained(tmp_path)
+    L = torch.rand(1, 1, 40, 51)
+    assert not loaded.hints
+    assert torch.equal(loaded(L), small_generator.eval()(L))
+
+
+def test_hints_for_a_generator_that_knows_none_are_refused(small_generator):
+    with pytest.raises(ColorizeError, match="know no colour hints; train them with --hints"):
+        small_generator(torch.zeros(1, 1, 32, 32), torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("hints", [None, 1, "yes"])
+def test_a_config_must_say_yes_or_no_to_hints(hints):
+    with pytest.raises(ColorizeError, match=r"hints .* is neither true nor false"):
+        Generator(decoder_widths=SMALL_WIDTHS, hints=hints)

@@ -193,3 +193,22 @@ def test_weights_of_another_decoder_are_refused(tmp_path, small_generator):
     save_weights(small_generator, tmp_path / "start")
     with pytest.raises(ColorizeError, match="start: its decoder has other widths"):
         run.run_training(config, tmp_path / "run")
+
+
+def test_a_run_teaches_hints_to_weights_that_know_none(tmp_path):
+    config = fine_tuning(tmp_path)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, hints=True))
+    start = Generator(working_size=64)
+    save_weights(start, tmp_path / "start")
+    run.run_training(config, tmp_path / "run")
+    trained = load_generator(tmp_path / "run" / "pretrained")
+    assert trained.hints
+    before, after = dict(start.named_parameters()), dict(trained.named_parameters())
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+    assert not any(after[name].any() for name in after.keys() - before.keys())
+
+
+def test_weights_that_know_hints_are_not_made_to_forget_them(tmp_path):
+    save_weights(Generator(working_size=64, hints=True), tmp_path / "start")
+    with pytest.raises(ColorizeError, match="start: knows colour hints; give --hints"):
+        run.run_training(fine_tuning(tmp_path), tmp_path / "run")

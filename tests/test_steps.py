@@ -123,7 +123,7 @@ class Constant(nn.Module):
         super().__init__()
         self.ab = nn.Parameter(torch.zeros(1, 2, 1, 1))
 
-    def forward(self, L):
+    def forward(self, L, hints=None):
         return self.ab.expand(len(L), 2, *L.shape[-2:])
 
 
@@ -172,3 +172,39 @@ def test_one_batch_can_be_learnt_by_heart(small_generator, batch):
     for _ in range(150):
         loss = pretrain_step(small_generator, optimizer, L, ab, BACKWARD, Accumulation())["l1"]
     assert loss < 0.15 * grey
+
+
+class Listener(nn.Module):
+    """A generator that colours by its hints, and keeps them."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.heard = nn.Parameter(torch.ones(())), []
+
+    def forward(self, L, hints=None):
+        self.heard.append(hints)
+        return self.weight * hints[:, :2]
+
+
+def test_hints_reach_the_generator_and_not_the_discriminator(discriminator, batch):
+    L, ab = batch
+    hints, listener = torch.rand(4, 3, 32, 32), Listener()
+    seen = []
+    discriminator.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    step = (listener, discriminator, Frozen(listener), Frozen(discriminator))
+    losses = gan_step(*step, L, ab, BACKWARD, Accumulation(), hints=hints)
+    assert losses["l1"] == pytest.approx(l1_loss(hints[:, :2], ab).item())
+    assert torch.equal(seen[0], torch.cat((L, ab), 1))
+    assert torch.equal(seen[1], torch.cat((L, hints[:, :2]), 1))
+    losses = pretrain_step(listener, step[2], L, ab, BACKWARD, Accumulation(), hints)
+    assert losses["l1"] == pytest.approx(l1_loss(hints[:, :2], ab).item())
+    assert all(heard is hints or torch.equal(heard, hints) for heard in listener.heard)
+
+
+def test_each_part_of_a_batch_keeps_its_hints(batch):
+    L, ab = batch
+    hints, listener, accumulate = torch.rand(4, 3, 32, 32), Listener(), Accumulation()
+    accumulate.parts = 2
+    pretrain_step(listener, Frozen(listener), L, ab, BACKWARD, accumulate, hints)
+    assert [len(heard) for heard in listener.heard] == [2, 2]
+    assert torch.equal(torch.cat(listener.heard), hints)

@@ -45,7 +45,7 @@ class Stop(Exception):
 
 def make_trainer(photos, out=None, config=CONFIG, **options):
     torch.manual_seed(config.seed)
-    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32, hints=config.hints)
     return Trainer(config, photos, generator, PatchGAN(width=8), out=out, progress=False, **options)
 
 
@@ -596,3 +596,26 @@ def test_each_epoch_of_each_stage_has_an_order_of_its_own():
         for epoch in range(50)
     }
     assert len(seeds) == 200
+
+
+def test_training_with_hints_goes_on_exactly_and_keeps_what_it_learnt(photos, tmp_path):
+    config = replace(CONFIG, hints=True)
+    unbroken = train(make_trainer(photos, config=config))
+    first = make_trainer(photos, tmp_path, replace(config, gan_epochs=0))
+    train(first)
+    resumed = train(make_trainer(photos, tmp_path, config, resume=True))
+    assert without_times(resumed.history) == without_times(unbroken.history)
+    assert_same_weights(resumed.generator, unbroken.generator)
+    kept = load_generator(tmp_path / "generator")
+    assert kept.hints
+    entries = [p for name, p in kept.named_parameters() if "from_hints" in name]
+    assert [bool(weight.any()) for weight in entries] == [True, True]
+
+
+def test_a_generator_and_settings_that_differ_on_hints_are_refused(photos):
+    for hints in (True, False):
+        generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32, hints=hints)
+        with pytest.raises(
+            ColorizeError, match=r"hints: the (settings do|generator does), the other not"
+        ):
+            Trainer(replace(CONFIG, hints=not hints), photos, generator)

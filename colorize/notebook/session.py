@@ -159,7 +159,9 @@ def weights_or_run(weights: str | Path, out: Path) -> str | Path:
 def make_generator(config: RunConfig) -> Generator:
     """A generator with the weights that the settings wish for; see `run.load_first_weights`."""
     torch.manual_seed(config.train.seed)
-    generator = Generator(encoder=config.encoder, working_size=config.data.size)
+    generator = Generator(
+        encoder=config.encoder, working_size=config.data.size, hints=config.train.hints
+    )
     load_first_weights(generator, config.train)
     return generator
 

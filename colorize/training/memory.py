@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import TypeAlias
 
 import torch
@@ -14,8 +15,9 @@ from colorize.system.errors import ColorizeError
 from colorize.system.progress import say
 
 Losses: TypeAlias = dict[str, Tensor]
-# L, ab and the share of the batch that they are, to their losses; adds to the gradients.
-Gradients: TypeAlias = Callable[[Tensor, Tensor, float], Losses]
+# What a step takes of some photos, and the share of the batch that they are, to their losses; adds
+# to the gradients.
+Gradients: TypeAlias = Callable[..., Losses]
 
 
 class Accumulation:
@@ -32,9 +34,12 @@ class Accumulation:
         self.parts, self.may_split = 1, may_split
 
     def __call__(
-        self, gradients: Gradients, optimizers: Sequence[Optimizer], L: Tensor, ab: Tensor
+        self, gradients: Gradients, optimizers: Sequence[Optimizer], *batch: Tensor | None
     ) -> Losses:
         """Clear the optimizers' gradients and compute those of a batch; gives its losses.
+
+        Args:
+            batch: L (B, 1, H, W), and what else `gradients` wants, with a row a photo, or None.
 
         Raises:
             ColorizeError: a single photo does not fit, or the batch may not be split.
@@ -43,19 +48,20 @@ class Accumulation:
             for optimizer in optimizers:
                 optimizer.zero_grad()
             try:
-                return self._in_parts(gradients, L, ab)
+                return self._in_parts(gradients, batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                self._split(L)
+                self._split(batch[0])
             # Not in the `except`: the error holds what the step had taken of the memory.
             clear_device_cache(garbage_collection=True)
 
-    def _in_parts(self, gradients: Gradients, L: Tensor, ab: Tensor) -> Losses:
+    def _in_parts(self, gradients: Gradients, batch: Sequence[Tensor | None]) -> Losses:
         totals: Losses = {}
-        for some_L, some_ab in zip(L.chunk(self.parts), ab.chunk(self.parts), strict=True):
-            share = len(some_L) / len(L)
-            for name, loss in gradients(some_L, some_ab, share).items():
+        chunks = [repeat(None) if x is None else x.chunk(self.parts) for x in batch]
+        for some in zip(*chunks, strict=False):  # None has no end
+            share = len(some[0]) / len(batch[0])
+            for name, loss in gradients(*some, share).items():
                 totals[name] = totals.get(name, 0.0) + share * loss
         return totals
 

@@ -15,15 +15,22 @@ _PRETRAINED_ENCODER_LR = 0.1
 
 
 def pretrain_optimizer(generator: Generator, config: TrainConfig) -> Optimizer:
-    """AdamW; an encoder with ImageNet weights gets a tenth of the learning rate, if none is set."""
-    encoder = list(generator.encoder.parameters())
-    decoder = [*generator.stages.parameters(), *generator.head.parameters()]
+    """AdamW; an encoder with ImageNet weights gets a tenth of the learning rate, if none is set.
+
+    Not so the convolution beside its stem that takes hints: it starts at zero.
+    """
+    rest = dict(generator.named_parameters())
+    encoder = [
+        rest.pop(name)
+        for name in list(rest)
+        if name.startswith("encoder.") and "from_hints" not in name
+    ]
     lr = config.pretrain_lr
     share = config.encoder_lr
     if share is None:
         share = _PRETRAINED_ENCODER_LR if generator.encoder.pretrained else 1.0
     return AdamW(
-        [{"params": encoder, "lr": share * lr}, {"params": decoder, "lr": lr}],
+        [{"params": encoder, "lr": share * lr}, {"params": list(rest.values()), "lr": lr}],
         weight_decay=config.weight_decay,
         fused=True,
     )

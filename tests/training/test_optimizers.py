@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from conftest import SMALL_WIDTHS
 from torch import nn
 
 from colorize.config import TrainConfig
+from colorize.generator import Generator
 from colorize.training.optimizers import (
     gan_optimizer,
     late_decay,
@@ -38,6 +40,17 @@ def test_every_parameter_is_trained(small_generator):
     optimizer = pretrain_optimizer(small_generator, CONFIG)
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in small_generator.parameters()}
+
+
+def test_the_way_in_of_hints_is_fresh_beside_a_pretrained_encoder():
+    generator = Generator(decoder_widths=SMALL_WIDTHS, hints=True)
+    generator.encoder.pretrained = True
+    groups = pretrain_optimizer(generator, CONFIG).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in generator.named_parameters()}
+    assert found["encoder.stem.from_hints.weight"] == 1e-2
+    assert found["stages.4.from_hints.weight"] == 1e-2
+    assert found["encoder.stem.conv.weight"] == pytest.approx(1e-3)
 
 
 def test_one_cycle_peaks_and_ends_near_zero(small_generator):
