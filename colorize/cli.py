@@ -125,7 +125,13 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--compare", action="store_true", help="also write grey and coloured side by side"
     )
-    predict.set_defaults(run=_predict)
+    predict.add_argument(
+        "--hints",
+        type=Path,
+        metavar="FILE",
+        help='colours of places in the one PHOTO, JSON: [{"x": 120, "y": 80, "color": "#a03020"}]',
+    )
+    predict.set_defaults(run=_predict, usage=predict.error)
 
     app = commands.add_parser("app", help="a web page that colours photos")
     add_weights(app)
@@ -217,8 +223,12 @@ def _start_or_go_on(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     from colorize.folders import Outcome, colorize_files
+    from colorize.hints import read_hints
+    from colorize.photos.read import open_photo
     from colorize.predict import Colorizer
 
+    if args.hints and (len(args.photos) > 1 or args.photos[0].is_dir()):
+        args.usage("argument --hints: they are of one photo; give one, and no folder")
     colorizer = Colorizer.from_pretrained(
         args.weights, args.size, strength=args.strength, flip=args.flip
     )
@@ -227,9 +237,13 @@ def _predict(args: argparse.Namespace) -> int:
         out = Path("coloured")
         # A shell's `*` names it too, the second time.
         photos = [path for path in photos if path.resolve() != out.resolve()]
+    hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else ()
+    if hints and not colorizer.generator.hints:
+        which = args.weights or "the weights that come along"
+        raise ColorizeError(f"{which}: know no colour hints; train with --hints")
     outcome = Outcome()
     try:
-        colorize_files(colorizer, photos, out, args.overwrite, args.compare, outcome)
+        colorize_files(colorizer, photos, out, args.overwrite, args.compare, outcome, hints)
     finally:  # after a stop, too
         for line in _once(outcome.notes) + outcome.failed:
             _complain(line)
@@ -267,8 +281,9 @@ def _app(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> None:
     from colorize.pretrained import export_onnx
 
-    export_onnx(args.weights, args.out)
-    print(f"{args.out}: input L / 50 - 1, output ab / 110, any size from 32 pixels up")
+    hints = export_onnx(args.weights, args.out)
+    also = ", hints beside it if you have some" if hints else ""
+    print(f"{args.out}: input L / 50 - 1{also}, output ab / 110, any size from 32 pixels up")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

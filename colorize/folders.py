@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from colorize.hints import Hint
 from colorize.photos.read import (
     PHOTO_SUFFIXES,
     find_photos,
@@ -57,6 +58,7 @@ def colorize_files(
     overwrite: bool = False,
     compare: bool = False,
     outcome: Outcome | None = None,
+    hints: Sequence[Hint] = (),
 ) -> Outcome:
     """Colour photos and folders of photos into the folder `out`, under the names they have.
 
@@ -66,6 +68,7 @@ def colorize_files(
         overwrite: colour those again whose result is there already.
         compare: also write grey and coloured side by side, under `out`/compare.
         outcome: where to note what became of the photos; a stop leaves there what was done by then.
+        hints: the same for each photo, see `Colorizer`; so for one.
 
     Raises:
         ColorizeError: `out` is a file.
@@ -76,11 +79,11 @@ def colorize_files(
     outcome = Outcome() if outcome is None else outcome
     jobs = _plan(inputs, out, overwrite, outcome)
     on_cpu = colorizer.device.type == "cpu"
-    if on_cpu and len(jobs) > 1 and torch.get_num_threads() > 1:
+    if on_cpu and len(jobs) > 1 and not hints and torch.get_num_threads() > 1:
         _in_threads(colorizer, jobs, out, compare, outcome)
         return outcome
     for opened in _open_several(jobs, not on_cpu, outcome):
-        results = _color(colorizer, list(opened.values()))
+        results = _color(colorizer, list(opened.values()), hints)
         while opened:  # one by one let go of, before the next photos are opened
             target = next(iter(opened))
             _save(opened.pop(target), results.pop(0), jobs[target], target, out, compare, outcome)
@@ -201,15 +204,17 @@ def _open(photo: Path, outcome: Outcome) -> Image.Image | None:
     return None
 
 
-def _color(colorizer: Colorizer, images: list[Image.Image]) -> list[Image.Image | Exception]:
+def _color(
+    colorizer: Colorizer, images: list[Image.Image], hints: Sequence[Hint] = ()
+) -> list[Image.Image | Exception]:
     """Each image in colour, or the error it met: together, or one by one if that fails."""
     try:
-        return colorizer.batch(images)
+        return colorizer.batch(images, [hints] * len(images))
     except _FAILURES as error:
         if len(images) == 1:
             return [error.with_traceback(None)]
     # Not in the `except`: the error holds what the batch had taken of the memory.
-    return [result for image in images for result in _color(colorizer, [image])]
+    return [result for image in images for result in _color(colorizer, [image], hints)]
 
 
 def _line(photo: Path, error: Exception) -> str:

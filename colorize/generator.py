@@ -223,6 +223,8 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         """What `save_pretrained` and `push_to_hub` call: the weights, and the model card."""
         # The mixin writes what the constructor got; trained on at another size, this is another.
         self._hub_mixin_config["working_size"] = self.working_size
+        if not self.hints:  # what knows none is a folder as it was before there were any
+            self._hub_mixin_config.pop("hints", None)
         write_tensors(save_directory / SAFETENSORS_SINGLE_FILE, self.state_dict())
         card = self.card or bare_card(self.working_size)
         (save_directory / CARD_NAME).write_text(card, encoding="utf-8")

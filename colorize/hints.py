@@ -7,13 +7,130 @@ colorization with learned deep priors", 2017.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
+from PIL import ImageColor
 from torch import Tensor
+
+from colorize.color import fit_to_gamut, rgb_to_lab, scale_lab, unscale_lab
+from colorize.system.errors import ColorizeError
+
+# x and y in pixels of the upright photo, from its upper left corner; a colour that Pillow's
+# ImageColor knows, or red, green and blue from 0 to 255.
+Hint: TypeAlias = tuple[float, float, str | Sequence[int]]
 
 _LARGEST = 9  # pixels, the side of a square
 _NO_POINT = 1 / 8  # share of the photos without any; the mean is 7 points, three in four have < 10
+
+
+def checked(hints: Sequence[Hint], size: tuple[int, int]) -> list[Hint]:
+    """The hints, each as (x, y, (red, green, blue)).
+
+    Args:
+        size: width and height of the upright photo.
+
+    Raises:
+        ColorizeError: one is none, lies outside the photo, or has no colour.
+    """
+    width, height = size
+    result = []
+    for number, hint in enumerate(hints, start=1):
+        try:
+            x, y, color = hint
+        except (TypeError, ValueError):
+            raise ColorizeError(f"hint {number}: {hint!r:.60} is not (x, y, colour)") from None
+        if not all(type(at) in (int, float) and math.isfinite(at) for at in (x, y)):
+            raise ColorizeError(f"hint {number}: x and y are not two numbers")
+        if not (0 <= x < width and 0 <= y < height):
+            raise ColorizeError(
+                f"hint {number}: ({x:g}, {y:g}) lies outside the photo, which is {width}x{height}"
+            )
+        result.append((x, y, _rgb(color, number)))
+    return result
+
+
+def _rgb(color: str | Sequence[int], number: int) -> tuple[int, int, int]:
+    """Red, green and blue of a colour of either kind."""
+    if isinstance(color, str):
+        with suppress(ValueError):
+            return ImageColor.getrgb(color)[:3]
+    elif isinstance(color, list | tuple) and [type(value) for value in color] == [int] * 3:
+        with suppress(ValueError):
+            return tuple(bytes(color))
+    raise ColorizeError(
+        f"hint {number}: {color!r:.60} is not a colour; give #a03020, a name, or three numbers up "
+        "to 255"
+    )
+
+
+def read_hints(file: Path, size: tuple[int, int]) -> list[Hint]:
+    """Read and check hints from JSON: [{"x": 120, "y": 80, "color": "#a03020"}, ...].
+
+    Args:
+        size: width and height of the upright photo that they are for.
+
+    Raises:
+        ColorizeError: no such file, or not hints for such a photo; in one line with its name.
+    """
+    try:
+        return checked(_from_json(json.loads(file.read_text(encoding="utf-8"))), size)
+    except OSError as error:
+        raise ColorizeError(f"{file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
+        raise ColorizeError(f"{file}: is not JSON; give {_EXAMPLE}") from error
+    except ColorizeError as error:
+        raise ColorizeError(f"{file}: {error}") from error
+
+
+_EXAMPLE = '[{"x": 120, "y": 80, "color": "#a03020"}]'
+
+
+def _from_json(values: Any) -> list[Hint]:
+    if not isinstance(values, list):
+        raise ColorizeError(f"is no list of hints; give {_EXAMPLE}")
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict) or value.keys() != {"x", "y", "color"}:
+            raise ColorizeError(f"hint {number}: has not just x, y and color; give {_EXAMPLE}")
+    return [(value["x"], value["y"], value["color"]) for value in values]
+
+
+def write_hints(hints: Sequence[Hint]) -> str:
+    """Checked hints as JSON that `read_hints` reads, a line each."""
+    rows = [{"x": x, "y": y, "color": "#{:02x}{:02x}{:02x}".format(*rgb)} for x, y, rgb in hints]
+    return "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
+
+
+def place_hints(hints: Sequence[Hint], size: tuple[int, int], L: Tensor) -> Tensor:
+    """Checked hints as small squares at the working size.
+
+    Only their ab counts; what sRGB cannot show at the photo's lightness is pulled in.
+
+    Args:
+        size: width and height of the upright photo.
+        L: the photo's at the working size, scaled, (1, 1, h, w).
+
+    Returns:
+        (1, 3, h, w) on the device of `L`.
+    """
+    height, width = L.shape[-2:]
+    side = min(2 * (min(height, width) // 128) + 1, _LARGEST)  # 5 pixels at 256
+    rows = [min(int((y + 0.5) * height / size[1]), height - 1) for _, y, _ in hints]
+    columns = [min(int((x + 0.5) * width / size[0]), width - 1) for x, _, _ in hints]
+    squares = torch.empty(len(hints), 3, dtype=torch.long)
+    squares[:, 0] = torch.tensor(rows) - side // 2
+    squares[:, 1] = torch.tensor(columns) - side // 2
+    squares[:, 2] = side
+    rgb = torch.tensor([rgb for _, _, rgb in hints], dtype=torch.uint8, device=L.device)
+    _, ab = scale_lab(rgb_to_lab(rgb.view(-1, 3, 1, 1)))
+    lab = fit_to_gamut(unscale_lab(L[0, 0, rows, columns].view(-1, 1, 1, 1), ab))
+    _, ab = scale_lab(lab)
+    return _paint(L, *_pixels([squares], L), ab.view(-1, 2).T)
 
 
 def random_squares(count: int, size: int, seed: int) -> tuple[Tensor, ...]:
@@ -52,13 +169,13 @@ def true_hints(ab: Tensor, squares: Sequence[Tensor]) -> Tensor:
     return _paint(ab, pixels, inside, (values * inside).sum(-1) / inside.sum(-1))
 
 
-def _pixels(squares: Sequence[Tensor], ab: Tensor) -> tuple[Tensor, Tensor]:
+def _pixels(squares: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
     """Indices (n, 81) into the pixels of a batch, and which of them lie inside the n squares."""
-    height, width = ab.shape[-2:]
+    height, width = like.shape[-2:]
     photo = torch.arange(len(squares)).repeat_interleave(torch.tensor(list(map(len, squares))))
-    rows = torch.cat((photo[:, None], torch.cat(list(squares))), dim=1).to(ab.device)
+    rows = torch.cat((photo[:, None], torch.cat(list(squares))), dim=1).to(like.device)
     photo, top, left, side = rows[:, :, None, None].unbind(1)
-    step = torch.arange(_LARGEST, device=ab.device)
+    step = torch.arange(_LARGEST, device=like.device)
     down, right = step[:, None], step
     y, x = top + down, left + right
     inside = (down < side) & (right < side) & (y >= 0) & (y < height) & (x >= 0) & (x < width)

@@ -15,6 +15,7 @@ from torch import Tensor
 from colorize.color import lightness, lightness_to_grey, scale_lab, scaled_to_rgb
 from colorize.dataset import to_network
 from colorize.generator import MIN_SIDE, Generator
+from colorize.hints import Hint, checked, place_hints
 from colorize.metrics import to_uint8
 from colorize.photos.pixels import alpha, to_rgb
 from colorize.photos.read import as_photo
@@ -77,23 +78,32 @@ class Colorizer:
         """
         return cls(load_generator(weights), size, device, strength, flip)
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def __call__(self, image: Image.Image, hints: Sequence[Hint] = ()) -> Image.Image:
         """Colour a PIL image of any mode: RGB of the same size, RGBA if it has transparency.
 
         The image is first turned upright if its EXIF says so. Colour in it is not looked at. A
         path is opened first; a uint8 array is (H, W), (H, W, 3), or (H, W, 4) with alpha.
 
+        Args:
+            hints: what the network cannot know: (x, y, colour) in pixels of the upright photo, the
+                colour as "#a03020", a name, or (160, 48, 32). Its lightness does not count.
+
         Raises:
             TypeError: it is something else.
-            ColorizeError: the file cannot be read, or there are no pixels.
+            ColorizeError: the file cannot be read, or there are no pixels; a hint lies outside the
+                photo or has no colour, or the weights know none.
             ValueError: pixels of no known range, see `photos.pixels.to_rgb`.
         """
-        return self.batch([image])[0]
+        return self.batch([image], [hints])[0]
 
     @torch.inference_mode()
-    def batch(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        """Colour images; those of one shape go through the network together."""
+    def batch(
+        self, images: Sequence[Image.Image], hints: Sequence[Sequence[Hint]] | None = None
+    ) -> list[Image.Image]:
+        """Colour images, each with its hints; those of one shape share a pass of the network."""
         images = [as_photo(image) for image in images]
+        hints = [[] for _ in images] if hints is None else hints
+        given = [checked(some, image.size) for some, image in zip(hints, images, strict=True)]
         alphas = [alpha(image) for image in images]
         photos = [to_rgb(image) for image in images]
         alike = defaultdict(list)
@@ -103,18 +113,24 @@ class Colorizer:
         for shape, members in alike.items():
             small = [_shrink(photos[i], shape) for i in members]
             L, _ = to_network(torch.cat(small).to(self.device))
-            maps = color_map(L, self.predict_ab(L)).split(1)
+            placed = None
+            if any(given[i] for i in members):
+                pairs = zip(members, L.split(1), strict=True)
+                placed = torch.cat([place_hints(given[i], photos[i].size, one) for i, one in pairs])
+            maps = color_map(L, self.predict_ab(L, placed)).split(1)
             colored |= {i: self._paint(photos[i], m) for i, m in zip(members, maps, strict=True)}
         for i, opaque in enumerate(alphas):
             if opaque is not None:
                 colored[i].putalpha(opaque)
         return [colored[i] for i in range(len(images))]
 
-    def predict_ab(self, L: Tensor) -> Tensor:
-        """Scaled L (B, 1, h, w) to scaled ab (B, 2, h, w), both on the device."""
-        ab = self.generator(L).float()
+    def predict_ab(self, L: Tensor, hints: Tensor | None = None) -> Tensor:
+        """Scaled L (B, 1, h, w), hints (B, 3, h, w) if any, to scaled ab (B, 2, h, w)."""
+        seen = (L,) if hints is None else (L, hints)
+        ab = self.generator(*seen).float()
         if self.flip:
-            ab = (ab + self.generator(L.flip(-1)).float().flip(-1)) / 2
+            mirrored = (x.flip(-1) for x in seen)
+            ab = (ab + self.generator(*mirrored).float().flip(-1)) / 2
         return ab * self.strength
 
     def _paint(self, rgb: Image.Image, color: Tensor) -> Image.Image:

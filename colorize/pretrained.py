@@ -6,7 +6,9 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
@@ -98,14 +100,20 @@ def _check_place(weights: str | Path) -> None:
 _NEEDED = ("onnx", "onnxscript")
 
 
-def export_onnx(weights: str | Path | None, out: Path) -> None:
+def export_onnx(weights: str | Path | None, out: Path) -> bool:
     """Write a generator as ONNX: input "L" (B, 1, H, W), output "ab" (B, 2, H, W), any B, H and W.
+
+    One that knows colour hints takes them as a second input "hints" (B, 3, H, W), see `hints.py`;
+    left out, there are none.
 
     The file's metadata say how to scale: the input is L / L_scale - 1, the output ab / ab_scale;
     and `working_size`, the shorter side of the photos that it was trained on.
 
     Args:
         weights: a weights folder, or a hub name; None takes those that come along.
+
+    Returns:
+        Whether it knows hints.
 
     Raises:
         ColorizeError: no such weights, or a package is missing.
@@ -115,19 +123,41 @@ def export_onnx(weights: str | Path | None, out: Path) -> None:
         raise ColorizeError(f"exporting needs more packages: pip install {' '.join(missing)}")
     generator = load_generator(weights)
     # Sizes that are neither equal nor multiples of 32, so that none is taken for a constant.
-    example = torch.zeros(2, 1, 2 * MIN_SIDE + 3, 3 * MIN_SIDE + 5)
-    shapes = ({0: "batch", 2: "height", 3: "width"},)
+    examples = [torch.zeros(2, 1, 2 * MIN_SIDE + 3, 3 * MIN_SIDE + 5)]
+    if generator.hints:
+        examples.append(examples[0].expand(-1, 3, -1, -1).clone())
     program = torch.onnx.export(
         generator,
-        (example,),
-        input_names=["L"],
+        tuple(examples),
+        input_names=["L", "hints"][: len(examples)],
         output_names=["ab"],
-        dynamic_shapes=shapes,
+        dynamic_shapes=({0: "batch", 2: "height", 3: "width"},) * len(examples),
         dynamo=True,
         verbose=False,
     )
+    if generator.hints:
+        _make_hints_optional(program.model.graph)
     program.model.metadata_props.update(
         L_scale=str(L_SCALE), ab_scale=str(AB_SCALE), working_size=str(generator.working_size)
     )
     with write_whole(out) as temporary:
         program.save(temporary, external_data=False)
+    return generator.hints
+
+
+def _make_hints_optional(graph: Any) -> None:
+    """Let hints that are left out be zeros, of the size of L."""
+    from onnxscript import ir
+
+    L, hints = graph.inputs
+    zeros = ir.tensor(np.zeros((1, 3, 1, 1), np.float32), name="hints")
+    given = ir.Value(name="hints", type=hints.type, const_value=zeros)
+    given.shape = ir.Shape(["hints_batch", 3, "hints_height", "hints_width"])
+    hints.name = "all_hints"
+    size = ir.node("Shape", [L])
+    spread = ir.node("Expand", [given, size.outputs[0]])
+    spread.outputs[0].shape, spread.outputs[0].type = hints.shape, hints.type
+    ir.convenience.replace_all_uses_with(hints, spread.outputs[0])
+    graph.inputs[1] = given
+    graph.register_initializer(given)
+    graph.insert_before(graph[0], [size, spread])

@@ -143,6 +143,19 @@ def small_generator(_drawn: Generator) -> Generator:
 
 
 @pytest.fixture
+def hinted() -> Generator:
+    """A generator whose colours follow its hints loudly: what sits at a hint takes its ab."""
+    torch.manual_seed(1)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32, hints=True)
+    with torch.no_grad():
+        for name, weight in generator.named_parameters():
+            if "from_hints" in name:
+                weight.normal_(0, 0.05)
+        generator.head.weight.normal_(0, 0.5)
+    return generator
+
+
+@pytest.fixture
 def shipped(small_generator, tmp_path, monkeypatch) -> Path:
     """Weights that stand for those of the checkout."""
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")

@@ -217,11 +217,11 @@ class OnGpu:
     def __init__(self, colorizer, most=99):
         self.colorizer, self.most, self.given = colorizer, most, []
 
-    def batch(self, images):
+    def batch(self, images, *hints):
         self.given.append(len(images))
         if len(images) > self.most:
             raise torch.OutOfMemoryError("too many photos")
-        return self.colorizer.batch(images)
+        return self.colorizer.batch(images, *hints)
 
 
 def test_a_gpu_gets_several_photos_at_once(colorizer, tmp_path, monkeypatch):
@@ -260,13 +260,13 @@ def test_a_batch_that_failed_is_let_go_of(colorizer, tmp_path):
     held = []
 
     class Gpu(OnGpu):
-        def batch(self, images):
+        def batch(self, images, *hints):
             large = Large()
             if len(images) > 1:
                 held.append(weakref.ref(large))
                 raise torch.OutOfMemoryError("too many photos")
             assert held[0]() is None
-            return super().batch(images)
+            return super().batch(images, *hints)
 
     write_photos(tmp_path / "in", 2)
     assert colorize_files(Gpu(colorizer), [tmp_path / "in"], tmp_path / "out").failed == []

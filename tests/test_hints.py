@@ -1,11 +1,20 @@
-"""Hints: the true colours in training."""
+"""Hints: true colours in training, and those of a person."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colorize.hints import random_squares, true_hints
+from colorize.color import rgb_to_lab
+from colorize.hints import (
+    checked,
+    place_hints,
+    random_squares,
+    read_hints,
+    true_hints,
+    write_hints,
+)
+from colorize.system.errors import ColorizeError
 
 
 def test_a_square_has_the_mean_colour_of_what_it_covers():
@@ -67,3 +76,96 @@ def test_squares_reach_every_corner_and_have_every_size():
     assert set(side.tolist()) == set(range(1, 10))
     corners = {(y, x) for y, x, s in torch.stack((top, left, side), 1).tolist() if s == 1}
     assert corners >= {(0, 0), (0, 31), (31, 0), (31, 31)}
+
+
+def test_colours_of_every_kind_mean_the_same():
+    hints = [(1, 2, "#a03020"), (1, 2, (160, 48, 32)), (1, 2, [160, 48, 32]), (0.5, 2, "red")]
+    assert checked(hints, (4, 3)) == [(1, 2, (160, 48, 32))] * 3 + [(0.5, 2, (255, 0, 0))]
+
+
+BAD = {
+    "outside the photo, which is 40x30": [(40, 0, "red"), (0, 30, "red"), (-1, 0, "red")],
+    "x and y are not two numbers": [(x, 0, "red") for x in ("1", None, True, float("nan"), -1e999)],
+    "is not a colour": [(0, 0, color) for color in ("reddish", "#12", "", None, 7, True)]
+    + [(0, 0, color) for color in ((1, 2), (1, 2, 256), (1, 2, -1), (1, 2, 0.5), {"r": 1})],
+    r"is not \(x, y, colour\)": [(1, 2), 5, None, (1, 2, 3, 4)],
+}
+
+
+@pytest.mark.parametrize(("line", "hint"), [(line, hint) for line in BAD for hint in BAD[line]])
+def test_hints_that_are_none_are_told_by_their_number(line, hint):
+    with pytest.raises(ColorizeError, match=f"^hint 2: .*{line}") as error:
+        checked([(0, 0, "red"), hint], (40, 30))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 150
+
+
+def test_hints_are_written_and_read(tmp_path):
+    hints = checked([(3, 4, "#a03020"), (39, 0, "white")], (40, 30))
+    (tmp_path / "hints.json").write_text(write_hints(hints))
+    assert read_hints(tmp_path / "hints.json", (40, 30)) == [
+        (3, 4, (160, 48, 32)),
+        (39, 0, (255, 255, 255)),
+    ]
+    (tmp_path / "hints.json").write_text(write_hints([]))
+    assert read_hints(tmp_path / "hints.json", (40, 30)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "is not JSON; give"),
+        ("[" * 100_000, "is not JSON; give"),
+        ('{"x": 1, "y": 1, "color": "red"}', "is no list of hints; give"),
+        ('[{"x": 1, "y": 1}]', "hint 1: has not just x, y and color; give"),
+        ('[{"x": 1, "y": 1, "color": "red", "size": 3}]', "hint 1: has not just x, y and color"),
+        ("[[1, 1, 2]]", "hint 1: has not just x, y and color; give"),
+        ('[{"x": 40, "y": 1, "color": "red"}]', r"hint 1: \(40, 1\) lies outside the photo"),
+        ('[{"x": NaN, "y": 1, "color": "red"}]', "hint 1: x and y are not two numbers"),
+    ],
+)
+def test_files_that_are_no_hints_are_one_line(tmp_path, text, line):
+    file = tmp_path / "hints.json"
+    file.write_text(text)
+    with pytest.raises(ColorizeError, match=rf"hints\.json: {line}") as error:
+        read_hints(file, (40, 30))
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_one_line(tmp_path):
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    for name, line in (("no.json", "No such file"), ("binary.json", "is not JSON")):
+        with pytest.raises(ColorizeError, match=rf"{name}: {line}"):
+            read_hints(tmp_path / name, (40, 30))
+
+
+def test_a_hint_lands_where_it_was_put_at_any_size():
+    L = torch.zeros(1, 1, 64, 128)
+    hints = checked([(0, 0, "gray"), (199, 99, "gray"), (100, 50, "gray")], (200, 100))
+    mask = place_hints(hints, (200, 100), L)[0, 2]
+    assert mask.nonzero().tolist() == [[0, 0], [32, 64], [63, 127]]
+    large = place_hints(hints, (200, 100), torch.zeros(1, 1, 256, 512))[0, 2]
+    assert (large[127:132, 255:260] == 1).all()  # 5 pixels, the middle one where it was put
+    assert large.sum() == 5 * 5 + 2 * 4 * 4  # those in the corners are cut off
+
+
+def test_of_two_hints_in_one_pixel_the_later_one_counts():
+    L = torch.zeros(1, 1, 32, 32)
+    hints = checked([(10, 10, "red"), (11, 11, "blue")], (320, 320))
+    for order in (hints, hints[::-1]):
+        placed = place_hints(order, (320, 320), L)[0, :, 1, 1]
+        alone = place_hints(order[1:], (320, 320), L)[0, :, 1, 1]
+        assert torch.equal(placed, alone)
+
+
+def test_only_the_hue_of_a_hint_counts_and_what_srgb_lacks_is_pulled_in():
+    """Dark and light red are one hint where the photo can show both; near white hardly any."""
+    lab = rgb_to_lab(torch.tensor([160, 48, 32], dtype=torch.uint8).view(1, 3, 1, 1)).flatten()
+    for L, share in ((float(lab[0]), 1.0), (99.0, 0.1)):
+        placed = place_hints(
+            [(5, 5, (160, 48, 32))], (32, 32), torch.full((1, 1, 32, 32), L / 50 - 1)
+        )
+        a, b = (placed[0, :2, 5, 5] * 110).tolist()
+        assert a <= share * lab[1] + 0.5
+        assert b / a == pytest.approx(float(lab[2] / lab[1]), rel=0.05)
+        assert (L > 98) or a == pytest.approx(float(lab[1]), abs=0.5)

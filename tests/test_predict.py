@@ -12,6 +12,7 @@ from colorize import Colorizer
 from colorize.color import fit_to_gamut, lab_to_rgb, rgb_to_lab
 from colorize.photos.pixels import to_rgb
 from colorize.predict import _stretch, color_map, in_grey, working_shape
+from colorize.system.errors import ColorizeError
 
 
 def lab(image):
@@ -266,3 +267,37 @@ def test_multiplied_alpha_comes_out_as_alpha(colorizer, mode):
     colored = colorizer(photo.convert(mode))
     assert colored.mode == "RGBA"
     assert colored.getchannel("A").getextrema() == (128, 128)
+
+
+def test_hints_reach_the_network_at_the_working_size(hinted):
+    """Upright, mirrored with the photo, and each photo of a batch its own."""
+    seen = []
+    hinted.register_forward_pre_hook(lambda module, args: seen.append(args))
+    photo = Image.fromarray(scene(0, 80, 64)).convert("L")
+    sideways = photo.transpose(Image.Transpose.ROTATE_90)
+    sideways.getexif()[0x0112] = 6  # turn right to look at it
+    colorizer = Colorizer(hinted, 32, "cpu", flip=True)
+    colorizer.batch([photo, sideways], [[(0, 0, "red")], [(79, 0, (160, 48, 32))]])
+    (L, hints), (mirrored_L, mirrored) = seen
+    assert torch.equal(mirrored_L, L.flip(-1))
+    assert torch.equal(mirrored, hints.flip(-1))
+    assert hints.shape == (2, 3, 32, 40)
+    assert hints[:, 2].nonzero().tolist() == [[0, 0, 0], [1, 0, 39]]
+    assert (hints[0, :2, 0, 0] > 0.1).all()
+
+
+def test_hints_change_the_colour_and_not_the_lightness(hinted):
+    photo = Image.fromarray(scene(0, 90, 70)).convert("L")
+    colorizer = Colorizer(hinted, device="cpu")
+    plain, painted = lab(colorizer(photo)), lab(colorizer(photo, [(40, 30, "#a03020")]))
+    assert (painted - plain)[:, 1:].abs().max() > 5
+    assert (painted - plain)[:, :1].abs().mean() < 0.5
+    assert colorizer(photo, hints=[]).tobytes() == colorizer(photo).tobytes()
+
+
+def test_bad_hints_are_one_line(hinted, colorizer):
+    photo = Image.fromarray(scene(0, 90, 70))
+    with pytest.raises(ColorizeError, match=r"hint 1: \(90, 0\) lies outside the photo"):
+        Colorizer(hinted, device="cpu")(photo, [(90, 0, "red")])
+    with pytest.raises(ColorizeError, match="know no colour hints"):
+        colorizer(photo, [(9, 0, "red")])

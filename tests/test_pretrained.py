@@ -238,3 +238,25 @@ def test_missing_packages_are_named(exported, tmp_path, monkeypatch):
     with pytest.raises(ColorizeError, match="pip install no_such_package"):
         pretrained.export_onnx(exported[0] / "generator", tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_hints_are_a_second_input_that_may_be_left_out(tmp_path):
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=48, hints=True)
+    for name, weight in generator.named_parameters():
+        if "from_hints" in name:
+            torch.nn.init.normal_(weight, std=0.01)
+    torch.nn.init.normal_(generator.head.weight, std=0.05)
+    save_weights(generator, tmp_path / "generator")
+    assert pretrained.export_onnx(tmp_path / "generator", tmp_path / "model.onnx")
+    network = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    generator.eval()
+    for shape in ((1, 1, 97, 61), (3, 1, 64, 64)):
+        L, hints = torch.rand(shape) * 2 - 1, torch.zeros(shape[0], 3, *shape[2:])
+        hints[:, :, 20:25, 30:35] = torch.tensor([0.5, -0.3, 1.0]).view(3, 1, 1)
+        with torch.no_grad():
+            plain, hinted = generator(L).numpy(), generator(L, hints).numpy()
+        assert np.abs(plain - hinted).max() > 0.1
+        (found,) = network.run(None, {"L": L.numpy()})
+        np.testing.assert_allclose(found, plain, atol=1e-3)
+        (found,) = network.run(None, {"L": L.numpy(), "hints": hints.numpy()})
+        np.testing.assert_allclose(found, hinted, atol=1e-3)
