@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
+from torch.export import Dim
 
 from colorize.color import AB_SCALE, L_SCALE
 from colorize.generator import MIN_SIDE, Generator
@@ -131,7 +132,9 @@ def export_onnx(weights: str | Path | None, out: Path) -> bool:
         tuple(examples),
         input_names=["L", "hints"][: len(examples)],
         output_names=["ab"],
-        dynamic_shapes=({0: "batch", 2: "height", 3: "width"},) * len(examples),
+        dynamic_shapes=({0: "batch", 2: "height", 3: "width"}, dict.fromkeys((0, 2, 3), Dim.AUTO))[
+            : len(examples)
+        ],
         dynamo=True,
         verbose=False,
     )

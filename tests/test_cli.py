@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from colorize import cli
+from colorize.pretrained import save_weights
 from colorize.system.errors import first_line, printable
 
 pytestmark = pytest.mark.usefixtures("thin")
@@ -32,7 +33,7 @@ def colorize(capsys, *args):
         code = stop.code
     out, err = capsys.readouterr()
     lines = [x for x in err.replace("\r", "\n").splitlines() if x.startswith("colorize")]
-    assert "Traceback" not in err
+    assert "Traceback" not in err[0]
     return code, out, lines
 
 
@@ -399,3 +400,43 @@ def test_a_shell_may_close_a_stream_or_not_know_a_letter(run, tmp_path):
         if end != ">&-":
             assert b"1 coloured in \\u7956\\u6bcd" in done.stdout
     assert len(list(tmp_path.glob("祖母*/scene-00.png"))) == 3
+
+
+def test_predict_takes_hints_for_one_photo(hinted, tmp_path, capsys):
+    save_weights(hinted, tmp_path / "weights")
+    photos = write_photos(tmp_path / "photos", 2)
+    file = tmp_path / "hints.json"
+    file.write_text('[{"x": 60, "y": 20, "color": "#a03020"}]')
+
+    def predict(*args):
+        weights = ("--weights", tmp_path / "weights", "--out", tmp_path / "out", "--overwrite")
+        return colorize(capsys, "predict", *args, *weights)
+
+    assert predict(photos[0])[0] == 0
+    plain = (tmp_path / "out" / photos[0].name).read_bytes()
+    assert predict(photos[0], "--hints", file)[0] == 0
+    assert (tmp_path / "out" / photos[0].name).read_bytes() != plain
+    for several in (photos, [tmp_path / "photos"]):
+        code, _, err = predict(*several, "--hints", file)
+        assert code == 2
+        assert "--hints: they are of one photo" in err[0]
+    for text, line in {
+        '[{"x": 80, "y": 0, "color": "red"}]': "hint 1: (80, 0) lies outside the photo, which is",
+        '[{"x": 0, "y": 0, "color": "rot"}]': "hint 1: 'rot' is not a colour",
+        "hello": "is not JSON",
+    }.items():
+        file.write_text(text)
+        code, _, err = predict(photos[0], "--hints", file)
+        assert (code, len(err)) == (1, 1)
+        assert f"hints.json: {line}" in err[0]
+    assert predict(photos[0], "--hints", tmp_path / "no.json")[2][0].count("no.json: No such file") == 1
+
+
+def test_hints_for_weights_that_know_none_are_one_line(shipped, tmp_path, capsys):
+    (photo,) = write_photos(tmp_path / "photos", 1)
+    (tmp_path / "hints.json").write_text('[{"x": 0, "y": 0, "color": "red"}]')
+    args = ("--hints", tmp_path / "hints.json", "--out", tmp_path / "out")
+    code, _, err = colorize(capsys, "predict", photo, *args)
+    assert (code, len(err)) == (1, 1)
+    assert "the weights that come along: know no colour hints; train with --hints" in err[0]
+    assert not (tmp_path / "out").exists()
