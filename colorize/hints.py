@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from PIL import ImageColor
@@ -79,11 +79,9 @@ def read_hints(file: Path, size: tuple[int, int]) -> list[Hint]:
         ColorizeError: no such file, or not hints for such a photo; in one line with its name.
     """
     try:
-        return checked(_from_json(json.loads(file.read_text(encoding="utf-8"))), size)
+        return parse_hints(file.read_bytes(), size)
     except OSError as error:
         raise ColorizeError(f"{file}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no JSON, or no text
-        raise ColorizeError(f"{file}: is not JSON; give {_EXAMPLE}") from error
     except ColorizeError as error:
         raise ColorizeError(f"{file}: {error}") from error
 
@@ -91,19 +89,29 @@ def read_hints(file: Path, size: tuple[int, int]) -> list[Hint]:
 _EXAMPLE = '[{"x": 120, "y": 80, "color": "#a03020"}]'
 
 
-def _from_json(values: Any) -> list[Hint]:
+def parse_hints(text: str | bytes, size: tuple[int, int]) -> list[Hint]:
+    """What `read_hints` does with what it has read."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
+        raise ColorizeError(f"is not JSON; give {_EXAMPLE}") from error
     if not isinstance(values, list):
         raise ColorizeError(f"is no list of hints; give {_EXAMPLE}")
     for number, value in enumerate(values, start=1):
         if not isinstance(value, dict) or value.keys() != {"x", "y", "color"}:
             raise ColorizeError(f"hint {number}: has not just x, y and color; give {_EXAMPLE}")
-    return [(value["x"], value["y"], value["color"]) for value in values]
+    return checked([(value["x"], value["y"], value["color"]) for value in values], size)
 
 
 def write_hints(hints: Sequence[Hint]) -> str:
     """Checked hints as JSON that `read_hints` reads, a line each."""
     rows = [{"x": x, "y": y, "color": "#{:02x}{:02x}{:02x}".format(*rgb)} for x, y, rgb in hints]
     return "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
+
+
+def square_side(height: int, width: int) -> int:
+    """Pixels of the square that stands for one place at a working size: 5 at 256, an odd number."""
+    return min(2 * (min(height, width) // 128) + 1, _LARGEST)
 
 
 def place_hints(hints: Sequence[Hint], size: tuple[int, int], L: Tensor) -> Tensor:
@@ -119,7 +127,7 @@ def place_hints(hints: Sequence[Hint], size: tuple[int, int], L: Tensor) -> Tens
         (1, 3, h, w) on the device of `L`.
     """
     height, width = L.shape[-2:]
-    side = min(2 * (min(height, width) // 128) + 1, _LARGEST)  # 5 pixels at 256
+    side = square_side(height, width)
     rows = [min(int((y + 0.5) * height / size[1]), height - 1) for _, y, _ in hints]
     columns = [min(int((x + 0.5) * width / size[0]), width - 1) for x, _, _ in hints]
     squares = torch.empty(len(hints), 3, dtype=torch.long)

@@ -1,0 +1,132 @@
+"""What true hints at random places bring, beside spreading their colours without a network.
+
+    python benchmarks/hints.py --weights RUN/generator --data FOLDER --rival --json FILE
+
+The points of a photo are drawn once: the first 5 of its 50 are its 5. Each is a square of the size
+that a click has, and has its true mean colour. The rival is Levin, Lischinski and Weiss, "Colorization
+using optimization", 2004: neighbours of similar lightness get similar colours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from colorize.dataset import PhotoSet, load_photo_set, to_network
+from colorize.evaluate import means, measure_batch, table
+from colorize.generator import Generator
+from colorize.hints import square_side, true_hints
+from colorize.pretrained import load_generator
+from colorize.system.device import process_state
+from colorize.system.errors import ColorizeError
+from colorize.system.progress import bar
+
+COUNTS = (0, 1, 2, 5, 10, 20, 50)
+MEASURES = ("l1", "ciede2000", "psnr")
+
+
+def random_points(size: int, seed: int) -> Tensor:
+    """As many squares as there may be, (n, 3): top, left, side; their middles lie in the photo."""
+    random = torch.Generator().manual_seed(seed)
+    side = square_side(size, size)
+    corners = torch.randint(size, (max(COUNTS), 2), generator=random) - side // 2
+    return torch.cat((corners, torch.full_like(corners[:, :1], side)), dim=1)
+
+
+def spread(L: Tensor, hints: Tensor) -> Tensor:
+    """Colours without a network: scaled ab (1, 2, H, W) of L (1, 1, H, W) and hints (1, 3, H, W).
+
+    Each pixel is the weighted mean of its eight neighbours, save where a hint is. The weight of a
+    neighbour is a Gaussian of the difference in lightness, as wide as lightness varies there.
+    """
+    light = L[0, 0].double().cpu().numpy()
+    known = hints[0, 2].bool().cpu().numpy()
+    if not known.any():
+        return torch.zeros_like(hints[:, :2])
+    height, width = light.shape
+    index = np.arange(light.size).reshape(light.shape)
+    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    around = np.pad(light, 1, constant_values=np.nan)
+    neighbours = np.stack([around[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in steps])
+    variance = np.nanvar(np.concatenate((neighbours, light[None])), axis=0)
+    weights = np.exp(-((neighbours - light) ** 2) / (2 * np.maximum(variance, 1e-5)))
+    weights = np.nan_to_num(weights) + 1e-6 * ~np.isnan(neighbours)  # no pixel is cut off
+    weights /= weights.sum(0)
+    rows, columns, values = [], [], []
+    for (y, x), weight in zip(steps, weights, strict=True):
+        inside = (weight > 0) & ~known
+        rows.append(index[inside])
+        columns.append(index[inside] + y * width + x)
+        values.append(-weight[inside])
+    matrix = sparse.coo_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        (light.size, light.size),
+    )
+    ab = hints[0, :2].double().cpu().numpy().reshape(2, -1).T
+    solved = spsolve((matrix + sparse.identity(light.size)).tocsc(), ab)
+    return torch.from_numpy(solved.T.reshape(1, 2, height, width)).to(hints)
+
+
+@torch.no_grad()
+def measure(generator: Generator, photos: PhotoSet, rival: bool) -> dict[str, dict[int, dict]]:
+    """Means over the photos, by who coloured them and by the number of points."""
+    device = next(generator.parameters()).device
+    painters = {"network": lambda L, hints: generator(L, hints if hints[:, 2].any() else None)}
+    if rival:
+        painters["spread"] = spread
+    rows = {name: {count: [] for count in COUNTS} for name in painters}
+    at_hints = []
+    for i in bar(range(len(photos)), "measuring", unit="photo"):
+        rgb = photos.__getitems__([i]).to(device)
+        _, ab = to_network(rgb)
+        points = random_points(ab.shape[-1], seed=i)
+        for count in COUNTS:
+            hints = true_hints(ab, [points[:count]])
+            for name, paint in painters.items():
+                rows[name][count] += measure_batch(partial(paint, hints=hints), rgb, full=True)
+        mask = hints[:, 2:].bool().expand(-1, 2, -1, -1)  # of most points
+        predicted = generator(to_network(rgb)[0], hints)
+        at_hints.append((predicted - hints[:, :2])[mask].abs().mean().item() * 110)
+    print(f"at the hints themselves, |ab| is off by {np.mean(at_hints):.2f}")
+    return {
+        name: {count: means(some) for count, some in counts.items()}
+        for name, counts in rows.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", help="weights folder that knows hints")
+    parser.add_argument("--data", required=True, help="folder of photos in colour")
+    parser.add_argument("--size", type=int, help="side of the squares (default: the working size)")
+    parser.add_argument("--max-photos", type=int, help="a choice of so many (default: all)")
+    parser.add_argument("--rival", action="store_true", help="also without a network: seconds each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the means here")
+    args = parser.parse_args()
+    generator = load_generator(args.weights)
+    if not generator.hints:
+        raise ColorizeError(f"{args.weights}: know no colour hints; train with --hints")
+    generator.to(process_state().device)
+    size = args.size or generator.working_size
+    photos, _ = load_photo_set(args.data, size, max_photos=args.max_photos)
+    found = measure(generator, photos, args.rival)
+    none = found["network"][0]["l1"]
+    for name, counts in found.items():
+        print(f"{name}, {len(photos)} photos of {size}x{size}")
+        print(table({str(n): {m: row[m] for m in MEASURES} for n, row in counts.items()}))
+        shares = (f"{n}: {100 * (row['l1'] / none - 1):+.0f} %" for n, row in counts.items())
+        print("L1 beside the network without hints:", ", ".join(shares))
+    if args.json:
+        args.json.write_text(json.dumps({"photos": len(photos), "size": size} | found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
