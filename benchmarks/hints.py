@@ -3,8 +3,8 @@
     python benchmarks/hints.py --weights RUN/generator --data FOLDER --rival --json FILE
 
 The points of a photo are drawn once: the first 5 of its 50 are its 5. Each is a square of the size
-that a click has, and has its true mean colour. The rival is Levin, Lischinski and Weiss, "Colorization
-using optimization", 2004: neighbours of similar lightness get similar colours.
+that a click has, and has its true mean colour. The rival is Levin, Lischinski and Weiss,
+"Colorization using optimization", 2004: neighbours of similar lightness get similar colours.
 """
 
 from __future__ import annotations

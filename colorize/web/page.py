@@ -7,18 +7,23 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from colorize.folders import beside_each_other
+from colorize.hints import Hint
+from colorize.photos.pixels import upright
 from colorize.photos.read import PHOTO_SUFFIXES, open_photo
 from colorize.photos.sources import builtin_photos
 from colorize.photos.write import result_name, save_photo
 from colorize.predict import Colorizer, in_grey
 from colorize.system.errors import ColorizeError, first_line, printable
 from colorize.system.files import ASSETS
+from colorize.web.hints import edit, hint_editor
 
 _MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's own
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all
@@ -45,7 +50,12 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
     results.mkdir(parents=True)
 
     def color(
-        photo: str | None, strength: float, size: float, flip: bool, kept: list[Path]
+        photo: str | None,
+        strength: float,
+        size: float,
+        flip: bool,
+        kept: list[Path],
+        hints: Sequence[Hint] = (),
     ) -> tuple:
         nothing = None, gr.DownloadButton(value=None, interactive=False)
         if photo is None:
@@ -56,7 +66,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
         painter = Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
         try:
             with busy:
-                shown, file, line = _color(painter, Path(photo), results)
+                shown, file, line = _color(painter, Path(photo), results, hints)
         except ColorizeError as error:
             return *nothing, f"**{error}**", kept
         for old in kept[:-1]:  # the last one may be on its way to the visitor
@@ -86,6 +96,8 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 download = gr.DownloadButton(
                     "Download at full size", interactive=False, variant="primary"
                 )
+        editor = hint_editor()
+        full = gr.Button("Colour the full size with these points", visible=False, elem_id="full")
         gallery = gr.Gallery(
             examples,
             show_label=False,
@@ -109,13 +121,13 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 info="Shorter side at which the network looks",
             )
             flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
+        knobs = [photo, strength, size, flip]
+        kept = gr.State([])  # results of this visitor
 
         def pick(event: gr.SelectData) -> str | None:
             return dict(enumerate(examples)).get(event.index)
 
         gallery.select(pick, None, photo, show_progress="hidden", api_visibility="private")
-        knobs = [photo, strength, size, flip]
-        kept = gr.State([])  # results of this visitor
         job = gr.on(
             [photo.change, strength.release, size.release, flip.change],
             color,
@@ -134,7 +146,82 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             queue=False,
             api_visibility="private",
         )
+        if colorizer.generator.hints:
+            outputs = (shown, download, line)
+            _take_hints(colorizer, busy, color, knobs, kept, editor, full, outputs)
     return page.queue(max_size=_WAITING, api_open=False)
+
+
+def _take_hints(
+    colorizer: Colorizer,
+    busy: threading.Lock,
+    color: Callable[..., tuple],
+    knobs: Sequence[gr.components.Component],
+    kept: gr.State,
+    editor: gr.HTML,
+    full: gr.Button,
+    outputs: Sequence[gr.components.Component],
+) -> None:
+    """Let a visitor say what colour things are; the photo as shown follows at once."""
+    photo, *settings = knobs
+    shown, download, line = outputs
+    state = gr.State(None)  # the grey photo as shown, the size of the whole, and the hints
+
+    def painter(strength: float, size: float, flip: bool) -> Colorizer:
+        if math.isnan(strength) or math.isnan(size):
+            raise ColorizeError("that is no number")
+        return Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
+
+    def begin(photo: str | None, *settings: float) -> tuple:
+        none = gr.HTML(value={}, visible=False), gr.Button(visible=False), None
+        if photo is None:
+            return none
+        try:
+            with busy:
+                image = open_photo(Path(photo), most_pixels=_MOST_PIXELS)
+                size = upright(image).size
+                grey, _ = map(_fit, beside_each_other(image, image))
+                value, _ = edit(painter(*settings), grey, size, {})
+        except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError):
+            return none  # the other half of the page says why
+        editor = gr.HTML(value=value | {"fresh": True}, visible=True)
+        return editor, gr.Button(visible=True, interactive=False), (grey, size, [])
+
+    def change(
+        state: tuple | None, strength: float, size: float, flip: bool, event: gr.EventData
+    ) -> tuple:
+        if state is None:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
+        grey, whole, _ = state
+        started = time.perf_counter()
+        try:
+            with busy:
+                value, colored = edit(painter(strength, size, flip), grey, whole, event._data)
+        except ColorizeError as error:
+            told = f"**{printable(str(error))}**"
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), told, state
+        if colored is None:
+            return value, gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
+        hints = [(hint["x"], hint["y"], hint["color"]) for hint in value["hints"]]
+        told = f"{len(hints)} points, coloured in {time.perf_counter() - started:.1f} s"
+        state = (grey, whole, hints)
+        none = gr.DownloadButton(value=None, interactive=False)  # it is of other colours
+        return value, gr.Button(interactive=True), (grey, colored), none, told, state
+
+    def finish(state: tuple | None, kept: list[Path], *knobs: Any) -> tuple:
+        return color(*knobs, kept, state[2] if state else ())
+
+    private = {"api_visibility": "private", "concurrency_limit": 1}
+    photo.change(begin, knobs, [editor, full, state], show_progress="hidden", **private)
+    editor.submit(
+        change,
+        [state, *settings],
+        [editor, full, shown, download, line, state],
+        show_progress="hidden",
+        trigger_mode="multiple",
+        **private,
+    )
+    full.click(finish, [state, kept, *knobs], [*outputs, kept], show_progress_on=shown, **private)
 
 
 def _take_uploads_alone(photo: gr.File) -> None:
@@ -151,7 +238,7 @@ def _take_uploads_alone(photo: gr.File) -> None:
 
 
 def _color(
-    colorizer: Colorizer, photo: Path, results: Path
+    colorizer: Colorizer, photo: Path, results: Path, hints: Sequence[Hint] = ()
 ) -> tuple[tuple[Image.Image, Image.Image], Path, str]:
     """Grey and coloured as shown, the file to download, and a line about it.
 
@@ -161,7 +248,7 @@ def _color(
     started = time.perf_counter()
     try:
         image = open_photo(photo, most_pixels=_MOST_PIXELS)
-        colored = colorizer(image)
+        colored = colorizer(image, hints)
         name = result_name(Path(photo.name))
         if name.suffix.lower() not in PHOTO_SUFFIXES:
             name = name.with_suffix(".png")
