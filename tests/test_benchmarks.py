@@ -339,3 +339,16 @@ def test_the_peak_is_this_process_own():
     assert len(ballast)
     assert peaks[0] < 1.4
     assert peaks[1] - peaks[0] == pytest.approx(0.4, abs=0.1)
+
+
+def test_colours_spread_from_hints_up_to_an_edge():
+    hints = load("hints")
+    L = torch.full((1, 1, 24, 24), -0.5)
+    L[..., 12:] = 0.5
+    given = torch.zeros(1, 3, 24, 24)
+    given[0, :, 5, 5] = torch.tensor([0.4, 0.1, 1.0])
+    given[0, :, 5, 18] = torch.tensor([-0.3, 0.2, 1.0])
+    ab = hints.spread(L, given)
+    assert ab[0, 0, :, :12].min() > 0.3
+    assert ab[0, 0, :, 12:].max() < -0.2
+    assert not hints.spread(L, given * 0).any()

@@ -7,6 +7,7 @@ at the size that is shown, and suggests colours for the place that is chosen.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -21,7 +22,7 @@ from colorize.metrics import to_uint8
 from colorize.predict import Colorizer, to_tensor, working_shape
 from colorize.system.errors import ColorizeError
 
-_MOST = 500  # hints
+_LONGEST = 50_000  # characters of a list, some thousand hints
 _TURNS = (0, 40, -40, 90, -90, 180)  # degrees on the colour wheel from what the network would take
 _PALE, _VIVID = 20.0, 1.6  # chroma of a suggestion: at least, and as a multiple
 
@@ -42,23 +43,17 @@ def edit(
     Raises:
         ColorizeError: what the page sent are no hints for this photo.
     """
-    if isinstance(file := asked.get("file"), str):
-        hints, chosen = parse_hints(file, size), -1
-    else:
-        rows = asked.get("hints") or []
-        hints = [(h["x"], h["y"], h["color"]) for h in rows if h.keys() >= {"x", "y", "color"}]
-        hints, chosen = checked(hints, size), asked.get("chosen", -1)
-    if len(hints) > _MOST:
-        raise ColorizeError(f"more than {_MOST} hints")
+    text = asked["file"] if "file" in asked else json.dumps(asked.get("hints", []))
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise ColorizeError(f"hints: more than {_LONGEST} characters")
+    hints, chosen, place = parse_hints(text, size), asked.get("chosen"), asked.get("place")
     value = {"hints": [{"x": x, "y": y, "color": _hex(rgb)} for x, y, rgb in hints]}
-    value |= {"width": size[0], "height": size[1], "chosen": -1, "colors": []}
-    place = asked.get("place")
-    if isinstance(chosen, int) and 0 <= chosen < len(hints):
-        value["chosen"], place = chosen, hints[chosen][:2]
-    elif place:
-        value["place"] = place = list(checked([(*place, "gray")], size)[0][:2])
-    if place:
-        others = [hint for i, hint in enumerate(hints) if i != value["chosen"]]
+    value |= {"width": size[0], "height": size[1], "colors": []}
+    others = hints
+    if type(chosen) is int and 0 <= chosen < len(hints):
+        place, others = hints[chosen][:2], hints[:chosen] + hints[chosen + 1 :]
+    if isinstance(place, list | tuple):
+        ((*place, _),) = checked([(*place, "gray")], size)
         value["colors"] = _suggestions(colorizer, grey, size, others, place)
     if asked.get("same"):  # the colours are
         return value, None
@@ -160,6 +155,7 @@ _STYLE = """
 .tools button, .tools label { padding: 8px 12px; border: 1px solid var(--border-color-primary);
   border-radius: 8px; background: var(--button-secondary-background-fill); cursor: pointer;
   color: var(--body-text-color); }
+.tools button { font-weight: normal; }
 .tools button:disabled { opacity: 0.4; }
 .free input { width: 32px; height: 20px; padding: 0; border: 0; vertical-align: middle; }
 .load input { position: absolute; opacity: 0; width: 1px; height: 1px; }

@@ -1,0 +1,159 @@
+"""The page's hints: what the server answers, and a visitor's clicks in a real browser."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import scene
+from PIL import Image, ImageColor
+from test_server import WAIT, Served, browser, upload  # noqa: F401
+
+from colorize.color import rgb_to_lab
+from colorize.predict import Colorizer, in_grey, to_tensor
+from colorize.pretrained import save_weights
+from colorize.system.errors import ColorizeError
+from colorize.web.hints import edit
+
+SIZE = (800, 600)  # of the photo; it is shown at 80x60
+RED = {"x": 400, "y": 100, "color": "#a03020"}
+
+
+@pytest.fixture
+def painter(hinted):
+    return Colorizer(hinted, device="cpu")
+
+
+@pytest.fixture
+def grey():
+    return in_grey(Image.fromarray(scene(0, 80, 60)))
+
+
+def test_a_change_brings_the_photo_in_its_new_colours(painter, grey):
+    value, plain = edit(painter, grey, SIZE, {})
+    assert value["hints"] == value["colors"] == []
+    assert value["picture"].startswith("data:image/jpeg;base64,")
+    value, colored = edit(painter, grey, SIZE, {"hints": [RED]})
+    assert (value["hints"], value["width"], value["height"]) == ([RED], *SIZE)
+    wanted = painter(grey, [(39.55, 9.55, "#a03020")])  # the same place of the small photo
+    assert colored.tobytes() == wanted.tobytes() != plain.tobytes()
+
+
+def test_a_place_has_colours_of_its_own_lightness_to_choose_from(painter, grey):
+    value, colored = edit(painter, grey, SIZE, {"hints": [], "place": [400, 100], "same": True})
+    assert colored is None
+    assert len(value["colors"]) >= 5
+    rgb = np.array([ImageColor.getrgb(color) for color in value["colors"]], np.uint8)
+    lab = rgb_to_lab(to_tensor(rgb[None]))[0, :, 0]
+    assert lab[0].std() < 1
+    assert lab[1].max() - lab[1].min() > 10  # of several hues
+    assert painter(grey).getpixel((39, 9)) == pytest.approx(rgb[0], abs=40)
+
+
+def test_a_point_is_chosen_without_its_own_say(painter, grey):
+    asked = {"hints": [RED], "chosen": 0, "same": True}
+    place = {"hints": [], "place": [400, 100], "same": True}
+    assert (
+        (edit(painter, grey, SIZE, asked)[0]["colors"])
+        == (edit(painter, grey, SIZE, place)[0]["colors"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"hints": [RED | {"x": 800}]}, "hint 1: .* outside the photo, which is 800x600"),
+        ({"hints": [5]}, "hint 1: has not just x, y and color"),
+        ({"hints": {}}, "is no list of hints"),
+        ({"file": "no"}, "is not JSON"),
+        ({"file": None}, "more than 50000 characters"),
+        ({"file": " " * 50_001}, "more than 50000 characters"),
+        ({"place": [1]}, "is not"),
+        ({"place": ["a", 1]}, "x and y are not two numbers"),
+    ],
+)
+def test_what_is_no_hint_is_one_line(painter, grey, asked, line):
+    with pytest.raises(ColorizeError, match=line) as error:
+        edit(painter, grey, SIZE, asked)
+    assert "\n" not in str(error.value)
+
+
+def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811
+    save_weights(hinted, tmp_path / "weights")
+    Image.fromarray(scene(0, 320, 240)).save(tmp_path / "photo.png")
+    served = Served(tmp_path, tmp_path / "weights")
+    page = browser.new_page(viewport={"width": 1200, "height": 1400})
+    page.set_default_timeout(2 * WAIT)
+    picture, points = page.locator("#hints .stage img"), page.locator("#hints .point")
+
+    def until(count):
+        page.wait_for_function(
+            "n => document.querySelectorAll('#hints .point').length == n", arg=count
+        )
+
+    def changed(do):
+        before = picture.get_attribute("src")
+        do()
+        page.wait_for_function(
+            "old => document.querySelector('#hints .stage img').src != old", arg=before
+        )
+
+    def saved():
+        with page.expect_download() as download:
+            page.locator("[data-do=save]").click()
+        download.value.save_as(tmp_path / "hints.json")
+        return json.loads((tmp_path / "hints.json").read_text())
+
+    try:
+        page.goto(served.url)
+        page.wait_for_selector("#examples img")
+        upload(page, tmp_path / "photo.png")
+        page.wait_for_selector("#hints .stage img[src^=data]")
+        box = picture.bounding_box()
+        picture.click(position={"x": box["width"] / 4, "y": box["height"] / 4})
+        page.wait_for_selector("#hints .colors button")
+        changed(page.locator("#hints .colors button").nth(3).click)
+        until(1)
+        (hint,) = saved()
+        assert (hint["x"], hint["y"]) == pytest.approx((80, 60), abs=1)
+
+        def drag():
+            spot = points.bounding_box()
+            page.mouse.move(spot["x"] + 11, spot["y"] + 11)
+            page.mouse.down()
+            page.mouse.move(spot["x"] + 11 + box["width"] / 2, spot["y"] + 11, steps=4)
+            page.mouse.up()
+
+        changed(drag)
+        (moved,) = saved()
+        assert (moved["x"], moved["y"]) == pytest.approx((240, 60), abs=3)
+        changed(page.locator("[data-do=undo]").click)
+        assert saved() == [hint]
+        changed(page.locator("[data-do=clear]").click)
+        until(0)
+        load = page.locator("#hints .load input")
+        changed(lambda: load.set_input_files(tmp_path / "hints.json"))
+        until(1)
+        assert saved() == [hint]
+        page.locator("#hints .stage").focus()
+        page.keyboard.press("Shift+ArrowRight")  # a cross in the middle
+        page.wait_for_selector("#hints .colors button")
+        page.keyboard.press("Enter")
+        changed(lambda: page.keyboard.press("Enter"))
+        until(2)
+        page.locator("#full").click()
+        with page.expect_download() as download:
+            page.locator("button:not([disabled])", has_text="Download at full size").click()
+        download.value.save_as(tmp_path / "result.png")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    finally:
+        page.close()
+        served.stop()
+    hints = [
+        (h["x"], h["y"], h["color"]) for h in json.loads((tmp_path / "hints.json").read_text())
+    ]
+    assert hints
+    with Image.open(tmp_path / "result.png") as result, Image.open(tmp_path / "photo.png") as photo:
+        assert result.size == photo.size
+        plain = Colorizer(hinted, device="cpu")(photo)
+        assert np.abs(np.asarray(result).astype(int) - np.asarray(plain)).max() > 5
