@@ -341,8 +341,10 @@ def test_the_peak_is_this_process_own():
     assert peaks[1] - peaks[0] == pytest.approx(0.4, abs=0.1)
 
 
-def test_colours_spread_from_hints_up_to_an_edge():
-    hints = load("hints")
+def test_colours_spread_from_hints_up_to_an_edge(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import hints
+
     L = torch.full((1, 1, 24, 24), -0.5)
     L[..., 12:] = 0.5
     given = torch.zeros(1, 3, 24, 24)

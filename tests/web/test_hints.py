@@ -46,7 +46,7 @@ def test_a_place_has_colours_of_its_own_lightness_to_choose_from(painter, grey):
     lab = rgb_to_lab(to_tensor(rgb[None]))[0, :, 0]
     assert lab[0].std() < 1
     assert lab[1].max() - lab[1].min() > 10  # of several hues
-    assert painter(grey).getpixel((39, 9)) == pytest.approx(rgb[0], abs=40)
+    assert painter(grey).getpixel((39, 9)) == pytest.approx(rgb[0].tolist(), abs=40)
 
 
 def test_a_point_is_chosen_without_its_own_say(painter, grey):
@@ -77,7 +77,7 @@ def test_what_is_no_hint_is_one_line(painter, grey, asked, line):
     assert "\n" not in str(error.value)
 
 
-def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811
+def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811, PLR0915
     save_weights(hinted, tmp_path / "weights")
     Image.fromarray(scene(0, 320, 240)).save(tmp_path / "photo.png")
     served = Served(tmp_path, tmp_path / "weights")
@@ -149,10 +149,6 @@ def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811
     finally:
         page.close()
         served.stop()
-    hints = [
-        (h["x"], h["y"], h["color"]) for h in json.loads((tmp_path / "hints.json").read_text())
-    ]
-    assert hints
     with Image.open(tmp_path / "result.png") as result, Image.open(tmp_path / "photo.png") as photo:
         assert result.size == photo.size
         plain = Colorizer(hinted, device="cpu")(photo)
