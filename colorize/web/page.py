@@ -203,7 +203,8 @@ def _take_hints(
         if colored is None:
             return value, gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
         hints = [(hint["x"], hint["y"], hint["color"]) for hint in value["hints"]]
-        told = f"{len(hints)} point{'s' * (len(hints) != 1)}, coloured in {time.perf_counter() - started:.1f} s"
+        count = "1 point" if len(hints) == 1 else f"{len(hints)} points"
+        told = f"{count}, coloured in {time.perf_counter() - started:.1f} s"
         state = (grey, whole, hints)
         none = gr.DownloadButton(value=None, interactive=False)  # it is of other colours
         return value, gr.Button(interactive=True), (grey, colored), none, told, state
