@@ -194,9 +194,10 @@ def _take_hints(
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
         grey, whole, _ = state
         started = time.perf_counter()
+        asked = event._data if isinstance(event._data, dict) else {}
         try:
             with busy:
-                value, colored = edit(painter(strength, size, flip), grey, whole, event._data)
+                value, colored = edit(painter(strength, size, flip), grey, whole, asked)
         except ColorizeError as error:
             told = f"**{printable(str(error))}**"
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), told, state
