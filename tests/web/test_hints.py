@@ -46,7 +46,8 @@ def test_a_place_has_colours_of_its_own_lightness_to_choose_from(painter, grey):
     lab = rgb_to_lab(to_tensor(rgb[None]))[0, :, 0]
     assert lab[0].std() < 1
     assert lab[1].max() - lab[1].min() > 10  # of several hues
-    assert painter(grey).getpixel((39, 9)) == pytest.approx(rgb[0].tolist(), abs=40)
+    small = painter(grey.resize((43, 32), Image.Resampling.BICUBIC))  # as the network sees it
+    assert small.getpixel((21, 4)) == pytest.approx(rgb[0].tolist(), abs=2)
 
 
 def test_a_point_is_chosen_without_its_own_say(painter, grey):
