@@ -30,6 +30,7 @@ from colorize.system.errors import ColorizeError
 from colorize.system.progress import bar
 
 COUNTS = (0, 1, 2, 5, 10, 20, 50)
+_WIDTH = 0.6  # of the Gaussian, as in the authors' own program; 2 leaks over edges
 MEASURES = ("l1", "ciede2000", "psnr")
 
 
@@ -57,7 +58,7 @@ def spread(L: Tensor, hints: Tensor) -> Tensor:
     around = np.pad(light, 1, constant_values=np.nan)
     neighbours = np.stack([around[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in steps])
     variance = np.nanvar(np.concatenate((neighbours, light[None])), axis=0)
-    weights = np.exp(-((neighbours - light) ** 2) / (2 * np.maximum(variance, 1e-5)))
+    weights = np.exp(-((neighbours - light) ** 2) / (_WIDTH * np.maximum(variance, 1e-5)))
     weights = np.nan_to_num(weights) + 1e-6 * ~np.isnan(neighbours)  # no pixel is cut off
     weights /= weights.sum(0)
     rows, columns, values = [], [], []
