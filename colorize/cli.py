@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--hints",
-        type=Path,
+        type=some_path,
         metavar="FILE",
         help='colours of places in the one PHOTO, JSON: [{"x": 120, "y": 80, "color": "#a03020"}]',
     )
