@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colorize.color import lightness
+from colorize.system.device import send
 
 # JPEG's example table for lightness (ITU-T T.81, annex K.1).
 _JPEG_STEPS = (
@@ -41,16 +42,19 @@ def aged_lightness(rgb: Tensor) -> Tensor:
     """
     count, side = len(rgb), min(rgb.shape[-2:])
 
-    def draw(low: float, high: float, share: float = 1.0, otherwise: float = 0.0) -> Tensor:
-        """A number for each photo, (B, 1, 1, 1): `otherwise`, but for a share of them."""
-        number = low + (high - low) * torch.rand(count)
-        number = torch.where(torch.rand(count) < share, number, otherwise)
-        return number.view(-1, 1, 1, 1).to(rgb.device)
+    def number(low: float, high: float, share: float = 1.0, otherwise: float = 0.0) -> Tensor:
+        """One for each photo, (B, 1, 1, 1) on the CPU: `otherwise`, but for a share of them."""
+        drawn = low + (high - low) * torch.rand(count)
+        return torch.where(torch.rand(count) < share, drawn, otherwise).view(-1, 1, 1, 1)
+
+    def draw(*how: float, **more: float) -> Tensor:
+        """The same on the device."""
+        return send(number(*how, **more), rgb.device)
 
     # Film before 1930 hardly saw red; later films see all three, each in its own way.
     red, blue = draw(0.0, 0.5), draw(0.05, 0.45)
     x = lightness(rgb, torch.cat((red, 1 - red - blue, blue), 1)) / 100
-    x = _blur(x, draw(0.002, 0.007, share=0.5) * side)
+    x = _blur(x, number(0.002, 0.007, share=0.5) * side)
     x = x.clamp(0, 1) ** draw(-0.6, 0.6).exp()
     x = x + draw(0.01, 0.06, share=0.6) * _grain(x)
     black, white = draw(0.0, 0.25, share=0.6), draw(0.7, 1.0, share=0.6, otherwise=1.0)
@@ -62,8 +66,13 @@ def aged_lightness(rgb: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of each photo of (B, 1, H, W) by its own sigma, (B, 1, 1, 1), in pixels."""
+    """Gaussian blur of each photo of (B, 1, H, W) by its own sigma in pixels.
+
+    Args:
+        sigma: (B, 1, 1, 1) on the CPU: how far a kernel reaches is read from it.
+    """
     reach = max(1, int(3 * float(sigma.max())))
+    sigma = send(sigma, x.device)
     steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)) ** 2)  # (B, 1, 1, 2 reach + 1)
     kernel = kernel / kernel.sum(-1, keepdim=True)
@@ -96,7 +105,7 @@ def _damage(x: Tensor, dust: Tensor, place: Tensor, slope: Tensor, scratch: Tens
     """
     height, width = x.shape[-2:]
     specks = F.max_pool2d((torch.rand_like(x) < dust).to(x.dtype), 3, stride=1, padding=1)
-    x = torch.lerp(x, torch.randint(2, dust.shape).to(x), 0.8 * specks)
+    x = torch.lerp(x, send(torch.randint(2, dust.shape), x.device).to(x.dtype), 0.8 * specks)
     down, across = (torch.linspace(0, 1, n, device=x.device) for n in (height, width))
     away = (across[None] - place - slope * down[:, None]).abs() * width
     return x + 0.5 * scratch * (1 - away).clamp(min=0)
@@ -115,7 +124,7 @@ def _jpeg(x: Tensor, coarseness: Tensor) -> Tensor:
     at = torch.arange(8, device=x.device, dtype=x.dtype)
     cosines = torch.cos((2 * at[None] + 1) * at[:, None] * torch.pi / 16) / 2
     cosines[0] /= 2**0.5
-    steps = coarseness[..., None, None] * torch.tensor(_JPEG_STEPS, device=x.device)
+    steps = coarseness[..., None, None] * send(torch.tensor(_JPEG_STEPS), x.device)
     steps = steps.clamp(min=1e-3)
     frequencies = cosines @ blocks @ cosines.T
     blocks = cosines.T @ (torch.round(frequencies / steps) * steps) @ cosines

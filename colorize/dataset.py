@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ from colorize.config import DataConfig, TrainConfig
 from colorize.hints import random_squares, true_hints
 from colorize.photos.cache import Decoded, decode_once
 from colorize.photos.sources import source_paths
-from colorize.system.device import process_state
+from colorize.system.device import process_state, send
 from colorize.system.errors import ColorizeError
 
 
@@ -251,15 +251,17 @@ class Batches:
         gammas = random_gammas(shown, seed, self.config.lightness_jitter)
         squares = random_squares(shown, size, seed) if self.config.hints else ()
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
-        for step, rgb in enumerate(self._loader(seed, start * processes), start):
+        loader = self._loader(seed, start * processes)
+        for step, rgb in enumerate(ahead(loader, self.accelerator.device), start):
             first = (step * processes + process) * self.config.batch_size
             torch.manual_seed(seed + 1_000_003 * first)  # for what ages photos
             places = torch.arange(first, first + len(rgb)) % shown
             cut = crop_flip(rgb, size, crops[places])
             L, ab = to_network(cut)
-            if self.config.old_photo:
-                old = torch.rand(len(cut)) < self.config.old_photo
-                if old.any():
+            if share := self.config.old_photo:
+                old = (torch.rand(len(cut)) < share).nonzero().flatten()
+                if len(old):
+                    old = send(old, cut.device)
                     L[old] = aged_lightness(cut[old])
             if self.config.lightness_jitter:
                 L = apply_gamma(L, gammas[places])
@@ -270,8 +272,23 @@ class Batches:
 
     def _loader(self, seed: int, start: int = 0) -> DataLoader:
         config = self.config
-        loader = train_loader(self.photos.train, config.batch_size, seed, config.repeats, start)
-        return self.accelerator.prepare(loader)
+        pin = self.accelerator.device.type == "cuda"
+        order = (config.batch_size, seed, config.repeats, start)
+        return self.accelerator.prepare(train_loader(self.photos.train, *order, pin))
+
+
+def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """The same batches. A thread reads and sends the next one while a GPU works on this one."""
+    if device.type == "cpu":  # reading is a five-thousandth of a step, and the cores are busy
+        yield from batches
+        return
+    here = (torch.cuda.set_device, (device,)) if device.type == "cuda" else (None, ())
+    coming = iter(batches)
+    with ThreadPoolExecutor(1, "batches", *here) as thread:
+        following = thread.submit(next, coming, None)
+        while (batch := following.result()) is not None:
+            following = thread.submit(next, coming, None)
+            yield batch
 
 
 def random_crops(count: int, whole: int, size: int, seed: int, min_area: float = 1.0) -> Tensor:
@@ -313,10 +330,10 @@ def apply_gamma(L: Tensor, gammas: Tensor) -> Tensor:
 
     Args:
         L: scaled, (B, 1, H, W) in [-1, 1]; so is what comes out.
-        gammas: (B,), see `random_gammas`.
+        gammas: (B,) on the CPU, see `random_gammas`.
     """
     share = ((L + 1) / 2).clamp(0, 1)  # of white; rounding may leave it a little
-    return 2 * share ** gammas.to(L).view(-1, 1, 1, 1) - 1
+    return 2 * share ** send(gammas, L.device).view(-1, 1, 1, 1) - 1
 
 
 def crop_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
@@ -324,13 +341,47 @@ def crop_flip(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
 
     Args:
         rgb: (B, 3, S, S), any device; uint8 if a crop is smaller than `size`.
-        crops: (B, 4), see `random_crops`.
+        crops: (B, 4) on the CPU, see `random_crops`.
     """
-    cut = []
+    if rgb.device.type != "cpu":
+        return cut_together(rgb, size, crops)
+    cut = []  # a CPU copies rows of bytes faster than it multiplies
     for photo, (top, left, side, flip) in zip(rgb, crops.tolist(), strict=True):
         crop = resized_crop(photo, top, left, side, side, [size, size], InterpolationMode.BICUBIC)
         cut.append(crop.flip(-1) if flip else crop)
     return torch.stack(cut)
+
+
+def cut_together(rgb: Tensor, size: int, crops: Tensor) -> Tensor:
+    """`crop_flip` of uint8 photos in a few calls a batch, where calls cost more than arithmetic.
+
+    Columns, then rows, are sums of others: two matrix products. Their weights are the bicubic ones
+    of torchvision's antialiased resizing, which for a crop of `size` itself are 0 and 1. As there,
+    what lies between the two is rounded to bytes.
+    """
+    top, left, side, flip = send(crops, rgb.device).T
+    rows = _bicubic(top, side, size, rgb.shape[-2])
+    columns = _bicubic(left, side, size, rgb.shape[-1])
+    columns = torch.where(flip.bool().view(-1, 1, 1), columns.flip(1), columns)
+    narrow = (rgb.float() @ columns.mT[:, None]).round().clamp(0, 255)
+    return (rows[:, None] @ narrow).round().clamp(0, 255).to(rgb.dtype)
+
+
+def _bicubic(first: Tensor, side: Tensor, size: int, whole: int) -> Tensor:
+    """Weights (B, size, whole) that bring `side` of `whole` pixels, from `first` on, to `size`.
+
+    Keys, "Cubic convolution interpolation", 1981, with a = -1/2; pixels beside the crop count for
+    nothing. `first` and `side` are (B,), and no side is above `size`.
+    """
+    new, old = (torch.arange(n, device=side.device) + 0.5 for n in (size, whole))
+    start, end = first[:, None], (first + side)[:, None]
+    centers = start + new * (side[:, None] / size)
+    away = (old - centers[..., None]).abs().clamp(max=2)
+    near = (1.5 * away - 2.5) * away * away + 1
+    far = ((2.5 - 0.5 * away) * away - 4) * away + 2
+    inside = (old > start) & (old < end)
+    weights = torch.where(away < 1, near, far) * inside[:, None]
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def shuffled(count: int, seed: int, repeats: int = 1, start: int = 0) -> list[int]:
@@ -347,9 +398,14 @@ def shuffled(count: int, seed: int, repeats: int = 1, start: int = 0) -> list[in
 
 
 def train_loader(
-    photos: PhotoSet, batch_size: int, seed: int, repeats: int = 1, start: int = 0
+    photos: PhotoSet,
+    batch_size: int,
+    seed: int,
+    repeats: int = 1,
+    start: int = 0,
+    pin: bool = False,
 ) -> DataLoader:
-    """Shuffled uint8 batches (B, 3, S, S) from batch `start` on.
+    """Shuffled uint8 batches (B, 3, S, S) from batch `start` on, in pinned memory for a GPU.
 
     A last, smaller batch is left out, as batch norm would read too much into it, unless it is the
     only one.
@@ -357,7 +413,7 @@ def train_loader(
     order = shuffled(len(photos), seed, repeats, start * batch_size)
     batches = BatchSampler(order, batch_size, drop_last=len(photos) * repeats >= batch_size)
     # A batch is one fancy index into the memory map: no worker processes, nothing to collate.
-    return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is)
+    return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is, pin_memory=pin)
 
 
 def _as_it_is(batch: Tensor) -> Tensor:

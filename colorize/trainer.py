@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import DataLoaderConfiguration, gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -101,6 +101,7 @@ class Trainer:
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision="no" if self.precision == "fp32" else self.precision,
+            dataloader_config=DataLoaderConfiguration(non_blocking=torch.cuda.is_available()),
             # DDP would overwrite D's between its looks at true and at false colours.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )

@@ -17,8 +17,10 @@ from colorize.dataset import (
     Batches,
     Photos,
     agree,
+    ahead,
     apply_gamma,
     crop_flip,
+    cut_together,
     random_crops,
     random_gammas,
     shuffled,
@@ -98,6 +100,35 @@ def test_smaller_crops_are_brought_to_size():
         values = (photo.flip(-1) if flip else photo).float()
         inside = (torch.arange(32) + 0.5) * width / 32 - 0.5 + x
         torch.testing.assert_close(values[0, 5, 3:-3], 6 * inside[3:-3], atol=1.0, rtol=0)
+
+
+@pytest.mark.parametrize("min_area", [1.0, 0.3])
+def test_a_whole_batch_is_cut_as_photo_by_photo(min_area):
+    """Crops of full size bit for bit; of smaller ones single pixels differ, by a rounding."""
+    rgb = square_scenes(12, 68).__getitems__(range(12))
+    crops = random_crops(12, 68, 64, seed=3, min_area=min_area)
+    assert set(crops[:, 3].tolist()) == {0, 1}
+    one_by_one, together = crop_flip(rgb, 64, crops), cut_together(rgb, 64, crops)
+    assert together.dtype == torch.uint8
+    apart = (one_by_one.int() - together.int()).abs()
+    assert apart.max() <= (0 if min_area == 1 else 1)
+    assert (apart > 0).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_batches_that_a_thread_reads_are_the_same_in_the_same_order(count):
+    expected = [torch.full((2,), float(i)) for i in range(count)]
+    found = list(ahead(iter(expected), torch.device("meta")))
+    assert [torch.equal(*pair) for pair in zip(found, expected, strict=True)] == [True] * count
+
+
+def test_a_batch_that_cannot_be_read_is_no_end():
+    def batches():
+        yield torch.zeros(1)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(ahead(batches(), torch.device("meta")))
 
 
 class Worker(Accelerator):

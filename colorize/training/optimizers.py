@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from colorize.config import TrainConfig
 from colorize.generator import Generator
@@ -56,11 +60,33 @@ def weight_average(network: nn.Module, decay: float) -> AveragedModel:
 
     The decay grows with the steps, so that a short run does not average in its first, random ones.
     """
+    return _WeightAverage(network, decay)
 
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        # The model's own counter stays on the CPU: `count` is a copy on the device, slow to read.
-        steps = int(model.n_averaged)
-        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, count)
 
-    model = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    return model
+class _WeightAverage(AveragedModel):
+    """Torch's average, updated in two calls that a GPU need not be waited for.
+
+    Torch's own update copies its counter to the GPU, which waits for all that was begun there, and
+    takes the batch norms' counters one by one.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """One step more."""
+        steps = int(self.n_averaged)  # stays on the CPU
+        decay = min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        numbers = [pair for pair in pairs if pair[0].is_floating_point()]
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        torch._foreach_lerp_(*map(list, zip(*numbers, strict=True)), 1 - decay)
+        if counters:
+            torch._foreach_copy_(*map(list, zip(*counters, strict=True)))
+        self.n_averaged += 1
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())

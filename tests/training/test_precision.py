@@ -18,9 +18,14 @@ def test_a_cpu_takes_bf16_only_if_it_is_faster(monkeypatch, speedup, expected):
     assert pick_precision(device=CPU) == expected
 
 
-@pytest.mark.parametrize(("capability", "expected"), [((9, 0), "bf16"), ((7, 5), "fp16")])
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16")],
+)
 def test_a_gpu_takes_bf16_if_it_has_it(monkeypatch, capability, expected):
+    """And not if it says so and emulates it, as a T4 (7.5) does."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     assert pick_precision(device=CUDA) == expected
 
 
