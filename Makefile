@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Two at a time, each with one thread; the tests of a file share what they train.
 TESTS := -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: setup demo test test-slow test-all test-oldest coverage lint format notebooks previews bench gallery clean
+.PHONY: setup demo test test-slow test-all test-oldest coverage lint format notebooks previews bench gpu gallery clean
 
 setup: $(READY)
 
@@ -54,6 +54,11 @@ previews: notebooks
 
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# Ten minutes on a GPU; `make gpu DEVICE=cpu QUICK=1` rehearses them. PHOTOS=FOLDER to train on.
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py $(if $(DEVICE),--device $(DEVICE)) $(if $(QUICK),--quick) \
+		$(if $(PHOTOS),--photos $(PHOTOS)) $(if $(BUDGET),--budget $(BUDGET))
 
 gallery: $(READY)
 	$(BIN)/python scripts/gallery.py $(if $(RUN),--run $(RUN)) $(if $(BESIDE),--beside $(BESIDE))

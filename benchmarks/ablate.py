@@ -1,4 +1,4 @@
-"""What each choice gives: the GAN step with one of them taken back at a time, alternating.
+"""What each choice gives: a step with one of them taken back at a time, alternating.
 
 python benchmarks/ablate.py              # add --compile for torch.compile, which takes minutes
 """
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from unittest.mock import patch
 import torch
 from accelerate import PartialState
 from machine import commit, describe
-from ours import noise_batch, noise_trainer, seconds_of
+from ours import noise_batch, noise_trainer, repeat, seconds_of
 from reference import Reference
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -26,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from colorize.config import TrainConfig
 from colorize.losses import gan_loss, l1_loss
 from colorize.system.errors import first_line
+from colorize.system.files import write_json
 from colorize.trainer import Trainer
 from colorize.training.memory import Accumulation, Losses
 from colorize.training.optimizers import weight_average
@@ -77,9 +79,22 @@ def contiguous(trainer: Trainer) -> None:
         network.to(memory_format=torch.contiguous_format)
 
 
-def compiled(trainer: Trainer) -> None:
+def compiled(trainer: Trainer, **options: Any) -> None:
+    import torch._functorch.config
+
+    torch._functorch.config.donated_buffer = False  # D's graph is gone through twice
     for network in (trainer.generator, trainer.discriminator):
-        network.compile()
+        network.compile(**options)
+
+
+def with_cudnn_search(step: Callable[[Tensor, Tensor], Any]) -> Callable[[Tensor, Tensor], Any]:
+    """The step, with the fastest of cuDNN's algorithms instead of the likeliest."""
+
+    def run(L: Tensor, ab: Tensor) -> None:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            step(L, ab)
+
+    return run
 
 
 def heavy_decoder(trainer: Trainer) -> None:
@@ -104,16 +119,25 @@ CHANGED = {
     "contiguous memory": contiguous,
     "fastai's decoder": heavy_decoder,
 }
+COMPILED = {
+    "torch.compile": compiled,
+    "torch.compile, CUDA graphs": partial(compiled, mode="reduce-overhead"),
+}
+SEARCH = "cuDNN's fastest algorithms"
 
 
-def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Tensor, Tensor], Any]:
-    """The GAN step of one variant."""
+def build(
+    name: str, stage: str, size: int, batch_size: int, precision: str
+) -> Callable[[Tensor, Tensor], Any]:
+    """The step of one variant."""
     parts = REPLACED.get(name)
     with patch.multiple("colorize.trainer", **parts) if parts else nullcontext():
         trainer = noise_trainer(size, batch_size, precision)
-        if name in CHANGED:
-            CHANGED[name](trainer)
-        step = trainer.gan_stage().step
+        if change := (CHANGED | COMPILED).get(name):
+            change(trainer)
+        step = getattr(trainer, f"{stage}_stage")().step
+    if name == SEARCH:
+        return with_cudnn_search(step)
 
     def run(L: Tensor, ab: Tensor) -> None:
         # The step looks its parts up when it is called.
@@ -125,37 +149,48 @@ def build(name: str, size: int, batch_size: int, precision: str) -> Callable[[Te
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stage", choices=("pretrain", "gan"), default="gan")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes more")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="no other variants than these")
+    parser.add_argument("--json", type=Path, help="also write the table here")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
-    if args.compile:
-        CHANGED["torch.compile"] = compiled
     precision = pick_precision()
     device = PartialState().device
     variants = {"as it is": precision}
     if precision != "fp32":
         variants["float32"] = "fp32"
-    variants |= dict.fromkeys([*REPLACED, *CHANGED], precision)
-    steps = {name: build(name, args.size, args.batch_size, kind) for name, kind in variants.items()}
-    L, ab = noise_batch(args.size, args.batch_size, device)
-    if args.compile:
+    more = [*REPLACED, *CHANGED]
+    more += [SEARCH] if device.type == "cuda" else []
+    more += COMPILED if args.compile else []
+    variants |= {name: precision for name in more if not args.only or name in args.only}
+    batch = noise_batch(args.size, args.batch_size, device)
+    steps, first = {}, {}
+    for name, kind in variants.items():
         try:
-            steps["torch.compile"](L, ab)
-        except Exception as error:  # no compiler, or one that fails
-            print(f"torch.compile is left out: {first_line(error)}")
-            del steps["torch.compile"]
+            step = build(name, args.stage, args.size, args.batch_size, kind)
+            # With what it sets up once, which torch.compile takes minutes for.
+            first[name] = seconds_of(partial(step, *batch), device)
+            steps[name] = step
+        except Exception as error:  # no compiler or no fastai, or one that fails
+            print(f"{name} is left out: {first_line(error)}")
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(args.rounds + 1):  # the first does not count
+    often = 10 if device.type == "cuda" else 1  # there one step is too short to be timed
+    for _ in range(args.rounds):
         for name, step in steps.items():
-            times[name].append(seconds_of(partial(step, L, ab), device))
+            times[name].append(seconds_of(partial(repeat, step, batch, often), device) / often)
     print(f"{describe()}; commit {commit()}")
-    print(f"GAN step, {args.size}x{args.size}, batch {args.batch_size}, {precision}")
-    base = median(times["as it is"][1:])
+    print(f"{args.stage} step, {args.size}x{args.size}, batch {args.batch_size}, {precision}")
+    rows = []
     for name, spent in times.items():
-        print(f"{name:<28}{1000 * median(spent[1:]):>9.0f} ms{median(spent[1:]) / base:>8.2f}x")
+        ratio = median(spent) / median(times["as it is"])
+        print(f"{name:<28}{1000 * median(spent):>9.0f} ms{ratio:>8.2f}x")
+        rows.append({"name": name, "seconds": median(spent), "first_seconds": first[name]})
+    if args.json:
+        write_json(args.json, {"machine": describe(), "commit": commit(), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 python benchmarks/bench.py            # table, and benchmarks/results.json
 python benchmarks/bench.py --quick    # the same in two minutes, smaller and rougher
+
+The table is written row by row: what is done counts.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,14 +25,21 @@ from typing import Any
 import numpy as np
 import torch
 from machine import commit, cores, describe
-from ours import make_trainer, photo_set, seconds_of, spare
+from ours import make_trainer, photo_set, repeat, seconds_of, spare
 from PIL import Image
 from reference import Reference, loader
 from skimage import color as skimage_color
-from torch import Tensor
 
 from colorize.color import lab_to_rgb, rgb_to_lab
-from colorize.dataset import PhotoSet, crop_flip, random_crops, to_network, train_loader
+from colorize.dataset import (
+    Batches,
+    Photos,
+    PhotoSet,
+    crop_flip,
+    random_crops,
+    to_network,
+    train_loader,
+)
 from colorize.photos.cache import decode_once
 from colorize.photos.sources import builtin_photos
 from colorize.system.files import write_json
@@ -39,6 +48,7 @@ from colorize.trainer import run_epoch
 RESULTS = Path(__file__).with_name("results.json")
 LARGE = {1: (1152, 864), 12: (4000, 3000), 48: (8000, 6000)}  # megapixels to width and height
 WORKING_SIZE = 512  # of `Colorizer`
+PARTS = ("prepare", "steps", "epochs", "colorizers")
 
 
 @dataclass
@@ -67,14 +77,27 @@ def write_jpegs(folder: Path, count: int, random: np.random.Generator) -> list[P
 
 
 def race(
-    rounds: int, ours: Callable[[], Any], reference: Callable[[], Any], device: str
-) -> tuple[float, float]:
+    rounds: int, ours: Callable[[], Any], reference: Callable[[], Any] | None, device: str
+) -> tuple[float, float | None]:
     """Median seconds of both, taken in turns after one turn that does not count."""
-    times: tuple[list[float], list[float]] = ([], [])
+    runs = [run for run in (ours, reference) if run is not None]
+    times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds + 1):
-        for run, spent in zip((ours, reference), times, strict=True):
+        for run, spent in zip(runs, times, strict=True):
             spent.append(seconds_of(run, device))
-    return median(times[0][1:]), median(times[1][1:])
+    fast, *slow = (median(spent[1:]) for spent in times)
+    return fast, slow[0] if slow else None
+
+
+def rival(setting: Setting) -> Reference | None:
+    """The reference on the device, ready for both stages; None without fastai."""
+    try:
+        reference = Reference(setting.size, setting.device)
+    except ImportError as error:
+        print(f"no reference: {error}")
+        return None
+    reference.start_gan()
+    return reference
 
 
 def row(name: str, device: str, ours: float, reference: float | None, unit: str) -> dict[str, Any]:
@@ -109,6 +132,8 @@ def prepare(setting: Setting) -> list[dict[str, Any]]:
     """From JPEG files to scaled L and ab on the device, an epoch at a time."""
     batches = loader(setting.photos, setting.size, setting.batch_size, cores())
     count, side = len(setting.photos), spare(setting.size)
+    array = decode_once(setting.photos, side, str(setting.folder), progress=False).array
+    trainer = make_trainer(photo_set(array), setting.size, setting.batch_size, "fp32")
 
     def reference() -> None:
         for L, ab in batches:
@@ -119,15 +144,14 @@ def prepare(setting: Setting) -> list[dict[str, Any]]:
             later(decode_once(setting.photos, side, cache, progress=False).array)
 
     def later(array: np.ndarray) -> None:
-        crops = random_crops(setting.batch_size, side, setting.size, seed=0)
-        for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
-            to_network(crop_flip(rgb.to(setting.device), setting.size, crops[: len(rgb)]))
+        photos = Photos(photo_set(array), photo_set(array, 0), setting.size)
+        for _ in Batches(trainer.accelerator, photos, trainer.config).epoch(seed=0):
+            pass
 
     def feed(array: np.ndarray) -> None:
         for rgb in train_loader(photo_set(array), setting.batch_size, seed=0):
             rgb.to(setting.device)
 
-    array = decode_once(setting.photos, side, str(setting.folder), progress=False).array
     rows = []
     for name, ours in (
         ("prepare_first_epoch", first),
@@ -137,11 +161,6 @@ def prepare(setting: Setting) -> list[dict[str, Any]]:
         fast, slow = race(setting.rounds, ours, reference, setting.device)
         rows.append(row(name, setting.device, count / fast, count / slow, "photos/s"))
     return rows
-
-
-def repeat(step: Callable[..., Any], batch: tuple[Tensor, Tensor], times: int) -> None:
-    for _ in range(times):
-        step(*batch)
 
 
 def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
@@ -155,12 +174,12 @@ def steps(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     for stage in ("pretrain", "gan"):
         for precision in dict.fromkeys((automatic, "fp32")):
             trainer = make_trainer(photos, setting.size, setting.batch_size, precision)
-            reference = Reference(setting.size, setting.device)
-            reference.start_gan()
-            ours = getattr(trainer, f"{stage}_stage")().step
-            theirs = getattr(reference, f"{stage}_step")
-            pair = (partial(repeat, step, batch, times) for step in (ours, theirs))
-            fast, slow = (spent / times for spent in race(setting.rounds, *pair, setting.device))
+            ours = partial(repeat, getattr(trainer, f"{stage}_stage")().step, batch, times)
+            theirs = None
+            if reference := rival(setting):
+                theirs = partial(repeat, getattr(reference, f"{stage}_step"), batch, times)
+            pair = race(setting.rounds, ours, theirs, setting.device)
+            fast, slow = (spent and spent / times for spent in pair)
             name = f"{stage}_step" + ("" if precision == automatic else f"_{precision}")
             rows.append(row(name, setting.device, fast, slow, f"s a batch, {precision}"))
     return rows
@@ -170,8 +189,7 @@ def epochs(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
     """A whole epoch of GAN training, loader included, on photos decoded before."""
     trainer = make_trainer(photos, setting.size, setting.batch_size, "auto")
     stage = trainer.gan_stage()
-    reference = Reference(setting.size, setting.device)
-    reference.start_gan()
+    reference = rival(setting)
     files = [setting.photos[row] for row in photos.rows]
     batches = loader(files, setting.size, setting.batch_size, cores())
     count = len(photos) // setting.batch_size
@@ -183,9 +201,10 @@ def epochs(setting: Setting, photos: PhotoSet) -> list[dict[str, Any]]:
         for batch in batches:
             reference.gan_step(*batch)
 
-    fast, slow = race(max(1, setting.rounds // 2), ours, theirs, setting.device)
+    rounds = max(1, setting.rounds // 2)
+    fast, slow = race(rounds, ours, theirs if reference else None, setting.device)
     seen = count * setting.batch_size
-    return [row("epoch", setting.device, seen / fast, seen / slow, "photos/s")]
+    return [row("epoch", setting.device, seen / fast, slow and seen / slow, "photos/s")]
 
 
 def colorizers(sizes: Sequence[int], device: str) -> list[dict[str, Any]]:
@@ -204,20 +223,37 @@ def colorizers(sizes: Sequence[int], device: str) -> list[dict[str, Any]]:
     return rows
 
 
-def measure_device(device: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """All rows of one device."""
-    batch_size = args.batch_size or (32 if device == "cuda" else 4)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        count = max(64 if args.quick else 256, 4 * batch_size)
-        jpegs = write_jpegs(folder, count, np.random.default_rng(0))
-        setting = Setting(args.size, batch_size, device, 1 if args.quick else 5, jpegs, folder)
-        decoded = decode_once(jpegs, spare(args.size), name, progress=False)
-        # Enough steps that starting an epoch does not count; on a CPU each takes seconds.
-        photos = photo_set(decoded.array, (64 if device == "cuda" else 4) * batch_size)
-        rows = conversions(setting, photos) + prepare(setting)
-        rows += steps(setting, photos) + epochs(setting, photos)
-    return rows + colorizers([1] if args.quick else list(LARGE), device)
+def measure_device(device: str, args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """Rows of one device, a few at a time."""
+    batch_sizes = args.batch_size or [32 if device == "cuda" else 4]
+    for batch_size in batch_sizes:
+        with tempfile.TemporaryDirectory() as name:
+            for rows in measure_batch_size(device, batch_size, Path(name), args):
+                suffix = f"_batch{batch_size}" if len(batch_sizes) > 1 else ""
+                yield [row | {"name": row["name"] + suffix} for row in rows]
+    if "colorizers" in args.only:
+        yield colorizers([1] if args.quick else list(LARGE), device)
+
+
+def measure_batch_size(
+    device: str, batch_size: int, folder: Path, args: argparse.Namespace
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of training with batches of one size."""
+    if not {"prepare", "steps", "epochs"} & set(args.only):
+        return
+    count = max(64 if args.quick else 256, 4 * batch_size)
+    jpegs = write_jpegs(folder, count, np.random.default_rng(0))
+    rounds = args.rounds or (1 if args.quick else 5)
+    setting = Setting(args.size, batch_size, device, rounds, jpegs, folder)
+    decoded = decode_once(jpegs, spare(args.size), str(folder), progress=False)
+    # Enough steps that starting an epoch does not count; on a CPU each takes seconds.
+    photos = photo_set(decoded.array, (64 if device == "cuda" else 4) * batch_size)
+    if "prepare" in args.only:
+        yield conversions(setting, photos) + prepare(setting)
+    if "steps" in args.only:
+        yield steps(setting, photos)
+    if "epochs" in args.only:
+        yield epochs(setting, photos)
 
 
 def measure_cpu_apart(out: Path) -> list[dict[str, Any]]:
@@ -231,7 +267,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="128x128, one round: two minutes")
     parser.add_argument("--size", type=int)
-    parser.add_argument("--batch-size", type=int, help="4 on a CPU, 32 on a GPU")
+    parser.add_argument("--batch-size", type=int, nargs="+", help="4 on a CPU, 32 on a GPU")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="without it, all there are")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     args.size = args.size or (128 if args.quick else 256)
@@ -239,12 +278,16 @@ def main() -> None:
     about = {"machine": describe(), "commit": commit(), "size": args.size, "quick": args.quick}
     print(about["machine"])
     print(f"{'':<34}{'ours':>12}{'reference':>12}{'ratio':>10}")
-    if torch.cuda.is_available():
-        rows = measure_device("cuda", args) + measure_cpu_apart(args.out)
-    else:
+    cuda = args.device != "cpu" and torch.cuda.is_available()
+    if not cuda:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # ours too, on a Mac
-        rows = measure_device("cpu", args)
-    write_json(args.out, {**about, "rows": rows})
+    rows: list[dict[str, Any]] = []
+    for more in measure_device("cuda" if cuda else "cpu", args):
+        rows += more
+        write_json(args.out, {**about, "rows": rows})
+    if cuda and not args.device:
+        rows += measure_cpu_apart(args.out)
+        write_json(args.out, {**about, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -55,6 +55,11 @@ def noise_batch(size: int, batch_size: int, device: torch.device) -> tuple[Tenso
     return L, ab
 
 
+def repeat(step: Callable[..., Any], batch: tuple[Tensor, Tensor], times: int) -> None:
+    for _ in range(times):
+        step(*batch)
+
+
 def seconds_of(run: Callable[[], Any], device: torch.device | str) -> float:
     """Wall-clock seconds of one call, the device's work included."""
     started = time.perf_counter()

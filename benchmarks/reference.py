@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.vision.learner import create_body
-from fastai.vision.models.unet import DynamicUnet
 from PIL import Image
 from skimage.color import rgb2lab
 from torch import Tensor, nn
@@ -58,9 +56,16 @@ def loader(paths: Sequence[Path], size: int, batch_size: int, workers: int) -> D
 
 
 class Reference:
-    """Both networks, their optimizers, and the two kinds of step."""
+    """Both networks, their optimizers, and the two kinds of step.
+
+    Raises:
+        ImportError: there is no fastai.
+    """
 
     def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+        from fastai.vision.learner import create_body
+        from fastai.vision.models.unet import DynamicUnet
+
         body = create_body(resnet18(weights=None), n_in=1, pretrained=False, cut=-2)
         self.device = torch.device(device)
         self.generator = DynamicUnet(body, 2, (size, size)).to(self.device)

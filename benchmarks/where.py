@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from colorize.dataset import crop_flip, random_crops, to_network, train_loader
 from colorize.losses import gan_loss, l1_loss
+from colorize.system.files import write_json
 from colorize.trainer import Trainer
 from colorize.training.optimizers import gan_optimizer
 
@@ -29,7 +31,13 @@ SWEEP = [(64, 4), (128, 4), (256, 4), (512, 4), (128, 1), (128, 16), (128, 64)] 
 
 def seconds(run: Callable[[], Any], device: torch.device, rounds: int) -> float:
     """Median of several runs, after one that does not count."""
-    return median([seconds_of(run, device) for _ in range(rounds + 1)][1:])
+    times = 10 if device.type == "cuda" else 1  # there one run is too short to be timed
+
+    def runs() -> None:
+        for _ in range(times):
+            run()
+
+    return median([seconds_of(runs, device) for _ in range(rounds + 1)][1:]) / times
 
 
 def matrix_rate(device: torch.device, precision: str, rounds: int) -> float:
@@ -84,26 +92,47 @@ def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
 
 
 def show_parts(args: argparse.Namespace) -> None:
-    """Two tables: parts of a step, and the share of the machine's matrix-product rate."""
-    for precision in args.precisions:
-        trainer = noise_trainer(args.size, args.batch_size, precision)
+    """Parts of a GAN step, and the share of the matrix-product rate that both steps reach."""
+    tables = []
+    for precision, batch_size in product(args.precisions, args.batch_size):
+        trainer = noise_trainer(args.size, batch_size, precision)
         device = trainer.accelerator.device
         times = parts_of_a_step(trainer, args.rounds)
-        whole = times.pop("whole step")
-        print(
-            f"\nGAN step, {args.size}x{args.size}, batch {args.batch_size}, {precision}, {device}"
-        )
+        whole = times["whole step"]
+        print(f"\nGAN step, {args.size}x{args.size}, batch {batch_size}, {precision}, {device}")
         for name, spent in times.items():
             print(f"  {name:<24}{1000 * spent:>9.1f} ms{100 * spent / whole:>8.1f} %")
-        print(f"  {'whole step':<24}{1000 * whole:>9.1f} ms")
-        batch = noise_batch(args.size, args.batch_size, device)
-        with FlopCounterMode(display=False) as counter:
-            trainer.gan_stage().step(*batch)
-        rate, peak = counter.get_total_flops() / whole, matrix_rate(device, precision, args.rounds)
-        print(
-            f"  {counter.get_total_flops() / 1e9:.0f} GFLOP, {rate / 1e9:.0f} GFLOP/s, "
-            f"{100 * rate / peak:.0f} % of a matrix product's {peak / 1e9:.0f}"
-        )
+        table = {"size": args.size, "batch_size": batch_size, "precision": precision}
+        table |= {"device": str(device), "seconds": times}
+        peak = matrix_rate(device, precision, args.rounds)
+        for stage in ("pretrain", "gan"):
+            share = share_of_peak(trainer, stage, args.rounds, peak)
+            print(
+                f"  {stage}: {share['gflop']:.0f} GFLOP, {share['gflops']:.0f} GFLOP/s, "
+                f"{100 * share['share']:.0f} % of a matrix product's {peak / 1e9:.0f}"
+            )
+            table[stage] = share
+        tables.append(table)
+        if args.json:
+            write_json(args.json, {"machine": describe(), "commit": commit(), "tables": tables})
+
+
+def share_of_peak(trainer: Trainer, stage: str, rounds: int, peak: float) -> dict[str, float]:
+    """What a step computes, how fast, and what share that is of a matrix product's rate."""
+    device = trainer.accelerator.device
+    batch = noise_batch(trainer.photos.size, trainer.config.batch_size, device)
+    step = getattr(trainer, f"{stage}_stage")().step
+    spent = seconds(lambda: step(*batch), device, rounds)
+    with FlopCounterMode(display=False) as counter:
+        step(*batch)
+    flop = counter.get_total_flops()
+    return {
+        "seconds": spent,
+        "gflop": flop / 1e9,
+        "gflops": flop / spent / 1e9,
+        "matrix_gflops": peak / 1e9,
+        "share": flop / spent / peak,
+    }
 
 
 def show_cost(args: argparse.Namespace) -> None:
@@ -131,10 +160,11 @@ def show_one(size: int, batch_size: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[4])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cost", action="store_true", help="time and memory by size and batch")
+    parser.add_argument("--json", type=Path, help="also write the tables here")
     parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
