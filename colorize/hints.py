@@ -19,6 +19,7 @@ from PIL import ImageColor
 from torch import Tensor
 
 from colorize.color import fit_to_gamut, rgb_to_lab, scale_lab, unscale_lab
+from colorize.system.device import send
 from colorize.system.errors import ColorizeError
 
 # x and y in pixels of the upright photo, from its upper left corner; a colour that Pillow's
@@ -181,7 +182,7 @@ def _pixels(squares: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
     """Indices (n, 81) into the pixels of a batch, and which of them lie inside the n squares."""
     height, width = like.shape[-2:]
     photo = torch.arange(len(squares)).repeat_interleave(torch.tensor(list(map(len, squares))))
-    rows = torch.cat((photo[:, None], torch.cat(list(squares))), dim=1).to(like.device)
+    rows = send(torch.cat((photo[:, None], torch.cat(list(squares))), dim=1), like.device)
     photo, top, left, side = rows[:, :, None, None].unbind(1)
     step = torch.arange(_LARGEST, device=like.device)
     down, right = step[:, None], step

@@ -51,6 +51,14 @@ def scaling(monkeypatch):
     return scaling
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+
+    return gpu
+
+
 def run(script, *arguments):
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
@@ -354,3 +362,39 @@ def test_colours_spread_from_hints_up_to_an_edge(monkeypatch):
     assert ab[0, 0, :, :12].min() > 0.3
     assert ab[0, 0, :, 12:].max() < -0.2
     assert not hints.spread(L, given * 0).any()
+
+
+def test_a_part_that_fails_on_a_gpu_does_not_end_the_rest(gpu, tmp_path, monkeypatch):
+    """Nor one that hangs or cannot begin; what was kept is in the file after each."""
+
+    def part(name, code, seconds=600, needs=(), kept=dict):
+        return gpu.Part(name, seconds, [sys.executable, "-c", code], kept, needs)
+
+    def half_a_file():
+        return json.loads((tmp_path / "work" / "half.json").read_text())
+
+    parts = [
+        part("fails", "raise SystemExit('out of luck')"),
+        part("hangs", "import time; time.sleep(3600)", seconds=0.01),
+        part("lacks", "", needs=("no_such_package",)),
+        part("half", "open('half.json', 'w').write('[')", kept=half_a_file),
+        part("works", "print('yes')", kept=lambda: {"found": 42}),
+    ]
+    monkeypatch.setattr(gpu.Plan, "parts", lambda plan: parts)
+    monkeypatch.setattr(gpu, "ENOUGH", 0)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--quick", *places])
+    assert gpu.main() == 1
+    found = json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]
+    status = {name: result["status"] for name, result in found.items()}
+    assert status == {
+        "fails": "failed",
+        "hangs": "out of time",
+        "lacks": "left out",
+        "half": "done",
+        "works": "done",
+    }
+    assert "out of luck" in found["fails"]["error"]
+    assert "no_such_package" in found["lacks"]["error"]
+    assert "JSONDecodeError" in found["half"]["nothing_kept"]
+    assert found["works"]["found"] == 42

@@ -41,6 +41,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not DEVICE, reason="no GPU; DEVICE=cpu rehearses"),
 ]
+if DEVICE == "cpu":  # a rehearsal need not compute much
+    pytestmark.append(pytest.mark.usefixtures("thin"))
 needs_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="cannot be rehearsed on a CPU")
 PRECISIONS = ["fp32", "bf16", pytest.param("fp16", marks=needs_cuda)]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,7 +74,7 @@ def near(found, expected, share):
 
 def make_trainer(photos, config=CONFIG, out=None, **options):
     torch.manual_seed(0)
-    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=photos.size)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=photos.size, hints=config.hints)
     return Trainer(config, photos, generator, PatchGAN(width=8), out, progress=False, **options)
 
 
@@ -225,18 +227,21 @@ def test_a_batch_that_does_not_fit_the_memory_is_split(device, stage, capsys):
     assert row["l1"] == pytest.approx(whole["l1"], rel=0.1)
 
 
-@pytest.mark.parametrize("old_photo", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"old_photo": 0.5, "min_crop_area": 0.5, "lightness_jitter": 0.2, "hints": True}],
+    ids=["plain", "all"],
+)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("stage", ["pretrain", "gan"])
-def test_training_never_waits_for_the_gpu(device, photos, stage, precision, old_photo):
+def test_training_never_waits_for_the_gpu(device, photos, stage, precision, settings):
     """Between two looks at the losses: batches, crops, Lab, steps, averages."""
-    settings = {"old_photo": old_photo, "min_crop_area": 0.5, "lightness_jitter": 0.2}
     trainer = make_trainer(photos, replace(CONFIG, precision=precision, **settings))
     stage = getattr(trainer, f"{stage}_stage")()
 
     def train(seed):
-        for L, ab in trainer.batches.epoch(seed):
-            stage.step(L, ab)
+        for batch in trainer.batches.epoch(seed):
+            stage.step(*batch)
             for schedule in stage.schedules:
                 schedule.step()
 
