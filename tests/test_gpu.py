@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_WIDTHS, scene, square_scenes, write_photos
+from conftest import SMALL_WIDTHS, ThinResNet, scene, square_scenes, write_photos
 from PIL import Image
 from test_processes import LAUNCH, OPTIONS, same_weights
-from test_trainer import shallow_trainer
 
 from colorize import color
 from colorize.config import OBJECTIVES, TrainConfig
@@ -264,18 +263,22 @@ class Killed(BaseException):
     ("stop", "precision"),
     [(3, "fp32"), (11, "bf16"), pytest.param(11, "fp16", marks=needs_cuda)],
 )
-def test_a_run_goes_on_in_the_middle_of_an_epoch(device, photos, tmp_path, stop, precision):
+def test_a_run_goes_on_in_the_middle_of_an_epoch(
+    device, photos, tmp_path, monkeypatch, stop, precision
+):
     """To nearly the same end: a GPU adds up in an order that varies."""
+    # A checkpoint a step: of a tenth of the weights.
+    monkeypatch.setattr("torchvision.models.get_model", ThinResNet)
     config = replace(CONFIG, checkpoint_minutes=0.0, precision=precision)
 
     def train(trainer):
         trainer.pretrain()
         return trainer.train_gan()
 
-    unbroken = shallow_trainer(photos, tmp_path / "unbroken", config)
+    unbroken = make_trainer(photos, config, tmp_path / "unbroken")
     start = copy.deepcopy(unbroken.generator).cpu()
     expected = train(unbroken)
-    broken = shallow_trainer(photos, tmp_path / "broken", config)
+    broken = make_trainer(photos, config, tmp_path / "broken")
     update, steps = broken.averaged.update_parameters, []
 
     def count(network):
@@ -290,7 +293,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(device, photos, tmp_path, stop,
     kept = load_checkpoint(tmp_path / "broken" / "checkpoints" / "last.pt")
     assert kept["done"]["steps"] == (stop - 1) % 4
     assert (kept["parts"].keys() >= {"scaler"}) == (precision == "fp16")
-    resumed = shallow_trainer(photos, tmp_path / "broken", config, resume=True)
+    resumed = make_trainer(photos, config, tmp_path / "broken", resume=True)
     history = train(resumed)
     assert [row["epoch"] for row in history] == [1, 2, 1, 2]
     for ours, theirs in zip(history, expected, strict=True):
