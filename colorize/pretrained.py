@@ -20,7 +20,7 @@ from colorize.system.errors import ColorizeError, first_line
 from colorize.system.files import ASSETS, folder_beside, put, write_whole
 from colorize.weights.card import CARD_NAME
 
-SHIPPED = "landscapes"  # which of `assets/weights` come along
+SHIPPED = "general"  # which of `assets/weights` come along
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 _WEIGHTS = (CONFIG_NAME, SAFETENSORS_SINGLE_FILE)

@@ -174,7 +174,7 @@ def test_without_a_name_the_weights_of_the_checkout_are_taken(shipped, small_gen
 
 def test_a_notebook_that_is_alone_must_name_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
-    with pytest.raises(ColorizeError, match="named, and assets/weights/landscapes did not"):
+    with pytest.raises(ColorizeError, match="named, and assets/weights/general did not"):
         load_generator()
 
 

@@ -29,7 +29,7 @@ _MOST_PIXELS = 50_000_000  # a stranger's photo may take less memory than one's 
 _SHOWN_SIDE = 1600  # pixels of the longer side on the page; the download has all
 _EXAMPLE_SIDE = 800
 # Examples: of assets/photos, then so many of the built-in ones.
-_OWN_PHOTOS = ("picos", "sunset", "stream", "mountains", "expedition-1897")
+_OWN_PHOTOS = ("dogs", "mountains", "sunset", "fig", "expedition-1897")
 _OTHERS = 2
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk

@@ -115,6 +115,8 @@ def run_card(
         "average of weights": f"exponential, {train.ema_decay:g} a step",
         "seed": str(train.seed),
     }
+    if train.hints:
+        facts["colour hints"] = "known: the true colour at random places of the photo, 7 on average"
     text = _HEAD + "\n## Training\n\n| | |\n|---|---|\n"
     text += "".join(f"| {name} | {value} |\n" for name, value in facts.items())
     text += "\n## Measures\n\n"
