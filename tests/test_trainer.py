@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from conftest import SMALL_WIDTHS
 from soak import differing
-from torch import nn
 
 from colorize import trainer as trainer_module
 from colorize.config import DISCRIMINATOR_NORMS, TrainConfig
@@ -118,12 +117,10 @@ class Checkpoints:
         return self.folder / "-".join(map(str, place))
 
 
-def shallow_trainer(photos, out, config, **options):
-    """The coarse half of the encoder is two convolutions: a tenth of the weights."""
+def seeded_trainer(photos, out, config, **options):
+    """With networks as a run draws them for its seed, but for their sizes."""
     torch.manual_seed(config.seed)
     generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
-    generator.encoder.layers[2] = nn.Conv2d(128, 256, 1, stride=2)
-    generator.encoder.layers[3] = nn.Conv2d(256, 512, 1, stride=2)
     networks = (generator, PatchGAN(width=8, norm=config.discriminator_norm))
     return Trainer(config, photos, *networks, out=out, progress=False, **options)
 
@@ -149,11 +146,11 @@ def test_a_resumed_run_equals_an_unbroken_one(
         discriminator_norm=norm,
     )
     unbroken = Checkpoints(monkeypatch, tmp_path, STOPS[stage])
-    train(shallow_trainer(photos, tmp_path / "unbroken", config))
+    train(seeded_trainer(photos, tmp_path / "unbroken", config))
     for stop in STOPS[stage]:
         torch.manual_seed(99)  # nothing may hang on what the first process drew
         resumed = Checkpoints(monkeypatch, tmp_path)
-        train(shallow_trainer(photos, resumed.run(stop), config, resume=True))
+        train(seeded_trainer(photos, resumed.run(stop), config, resume=True))
         assert (stop, differing(resumed.last, unbroken.last)) == (stop, [])
 
 
