@@ -1,11 +1,14 @@
 """Make the weights that come along of a run: half precision, measured, with its model card.
 
     python scripts/ship.py RUN --val "varied photos=FOLDER" [--val "landscapes=FOLDER"]
-        [--size 96] [--working-size 112] [--share 0.8] [--before "4 epochs of ..."]
+        [--l1 WEIGHTS --way 0.6] [--size 96] [--working-size 112] [--share 0.8]
+        [--before "4 epochs of ..."]
 
 Each FOLDER holds colour photos that the run has never seen. What is measured is what was written,
-loaded the way users load it. How far colours are strengthened, if at all, is found on the run's own
-held-out photos; `evaluate --working-size` helps to find the size at which the network sees best.
+loaded the way users load it. With --l1 the weights are a mean of those that the GAN began with and
+of what it made of them: calmer, and nearer to the truth. How far colours are strengthened, if at
+all, is found on the run's own held-out photos; `evaluate --working-size` helps to find the size at
+which the network sees best.
 """
 
 from __future__ import annotations
@@ -52,6 +55,9 @@ settled. Take these weights for research and for trying things out; for a produc
 whose licence you know.
 """
 BEFORE = "| before that | {before} |\n"
+CALMER = (
+    "| after the GAN | {way:g} of the way from the weights of L1 alone to these, each weight |\n"
+)
 STRONGER = (
     "| after training | colours made {factor:.3f} times as strong in the last layer: mean "
     "colourfulness {share:g} of the truth's on the photos held out |\n"
@@ -75,6 +81,27 @@ COLUMNS = {
     "true_colorfulness": ("of the truth", 1),
     "ab_distance_scaled": ("distance of the colours", 3),
 }
+
+
+def towards(start: Generator, generator: Generator, way: float) -> None:
+    """Take `generator` back to so much of the way from the weights that its training began with.
+
+    Wang et al., "ESRGAN", 2018, calls it network interpolation. Weights that only it has, those for
+    hints, stay as they are.
+    """
+    begun = start.state_dict()
+    for name, value in generator.state_dict().items():
+        if name in begun and value.is_floating_point():
+            value.lerp_(begun[name].to(value), 1 - way)
+
+
+def without_hints(generator: Generator) -> Generator:
+    """The same network, but for the convolutions that take hints."""
+    widths = [stage.from_below.out_channels for stage in generator.stages]
+    plain = Generator(generator.encoder.name, widths, generator.working_size)
+    state = generator.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    return plain.eval()
 
 
 def strengthen(generator: Generator, photos: PhotoSet, share: float) -> float:
@@ -146,6 +173,11 @@ def ship(args: argparse.Namespace) -> str:
     more = BEFORE.format(before=args.before) if args.before else ""
     if "## Licence" not in told:
         raise ColorizeError(f"{run}: its weights have no card of a finished run")
+    if args.no_hints:
+        generator = without_hints(generator)
+    if args.l1:
+        towards(load_generator(args.l1).float(), generator.float(), args.way)
+        more += CALMER.format(way=args.way)
     if args.share:
         config = load_config(run)
         held_out = load_photos(config.data, config.train.seed).val
@@ -188,6 +220,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="of the photos measured; else the working size")
     parser.add_argument("--working-size", type=int, help="of the weights; else that of training")
     parser.add_argument("--before", help="what the weights had learnt that the run started from")
+    parser.add_argument(
+        "--no-hints", action="store_true", help="leave out what the run learnt of colour hints"
+    )
+    parser.add_argument("--l1", help="the weights that the GAN began with; see --way")
+    parser.add_argument(
+        "--way",
+        type=float,
+        default=0.6,
+        help="how far to go from those to the run's (default: 0.6)",
+    )
     parser.add_argument(
         "--share", type=float, help="strengthen colours to this share of the truth's colourfulness"
     )

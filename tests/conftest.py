@@ -108,10 +108,11 @@ def photos() -> Photos:
 
 
 class ThinResNet(ResNet):
-    """ResNet-18 with one block a layer and an eighth of the channels behind the stem."""
+    """One block a layer and an eighth of the channels behind the stem, two in deeper ones."""
 
-    def __init__(self, *_: object, zero_init_residual: bool = False, **__: object) -> None:
-        super().__init__(BasicBlock, [1, 1, 1, 1], zero_init_residual=zero_init_residual)
+    def __init__(self, name: str, zero_init_residual: bool = False, **_: object) -> None:
+        blocks = [1 if name == "resnet18" else 2, 1, 1, 1]
+        super().__init__(BasicBlock, blocks, zero_init_residual=zero_init_residual)
         self.fc = nn.Linear(self.inplanes, 1)  # by this the encoder knows its widths
 
     def _make_layer(self, block, planes, *rest, **options):

@@ -386,9 +386,9 @@ def test_an_empty_name_is_a_usage_error(capsys, words):
     assert "an empty name" in lines[0]
 
 
-def test_a_shell_may_close_a_stream_or_not_know_a_letter(run, tmp_path):
+def test_a_shell_may_close_a_stream_or_not_know_a_letter(tmp_path):
     write_photos(tmp_path, 1)
-    words = f"{sys.executable} -m colorize predict scene-00.png --weights {run / 'generator'}"
+    words = f"{sys.executable} -m colorize predict scene-00.png"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     for end in ("2>&-", ">&-", "<&-"):
         command = f"{words} --out 祖母{len(end)}{ord(end[0])} {end}"

@@ -131,9 +131,9 @@ def test_photos_in_threads_come_out_as_one_by_one(colorizer, tmp_path, monkeypat
     used = []
     batch = colorizer.batch
 
-    def watched(images):
+    def watched(images, hints):
         used.append((torch.get_num_threads(), images[0].size))
-        return batch(images)
+        return batch(images, hints)
 
     monkeypatch.setattr(colorizer, "batch", watched)
     outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")

@@ -135,7 +135,8 @@ def _portable(old: Image.Exif) -> Image.Exif:
     for tag in _TIFF_TAGS:
         if tag in _EXIF_PARTS:
             if part := old.get_ifd(tag):
-                new[tag] = _as_bytes(part)  # Pillow 10 forgets what is put into new.get_ifd(tag)
+                new.get_ifd(tag).update(_as_bytes(part))
+                new[tag] = new.get_ifd(tag)  # Pillow 10 forgets the line above, 12 needs it
         elif tag in old:
             new.update(_as_bytes({tag: old[tag]}))
     return new
