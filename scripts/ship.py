@@ -50,9 +50,9 @@ these public repositories keep:
 
 {sources}
 Most of these photos may be used for research, but not be redistributed with a product; many have
-licences of their own that nobody collected. Whether that binds what was learnt from them is not
-settled. Take these weights for research and for trying things out; for a product, train on photos
-whose licence you know.
+licences of their own that nobody collected. Whether that binds what was learnt from them
+is not settled. Take these weights for research and for trying things out; for a product, train on
+photos whose licence you know.
 """
 BEFORE = "| before that | {before} |\n"
 CALMER = (

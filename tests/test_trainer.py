@@ -391,10 +391,10 @@ def test_a_batch_that_does_not_fit_is_split(photos, tmp_path, capsys):
     trainer = make_trainer(photos, tmp_path, replace(CONFIG, batch_size=4))
     forward = trainer.generator.encoder.stem.forward
 
-    def limited(L):
+    def limited(L, hints):
         if trainer.generator.training and len(L) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(L)
+        return forward(L, hints)
 
     trainer.generator.encoder.stem.forward = limited
     history = train(trainer).history
