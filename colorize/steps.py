@@ -32,7 +32,7 @@ def pretrain_step(
     """Move G towards the true colours."""
 
     def gradients(L: Tensor, ab: Tensor, hints: Tensor | None, share: float) -> Losses:
-        loss = l1_loss(generator(L, hints), ab)
+        loss = l1_loss(generator(*_seen(L, hints)), ab)
         backward(share * loss)
         return {"l1": loss.detach()}
 
@@ -61,7 +61,7 @@ def gan_step(
     """
 
     def gradients(L: Tensor, ab: Tensor, hints: Tensor | None, share: float) -> Losses:
-        fake_ab = generator(L, hints)
+        fake_ab = generator(*_seen(L, hints))
         # Real and fake go through separately: in one batch, batch norm would let D tell them apart
         # by what they do to the shared statistics, and G would learn nothing from it.
         real = discriminator(torch.cat((L, ab), 1))
@@ -88,3 +88,8 @@ def gan_step(
 
 def _trained(network: nn.Module) -> list[nn.Parameter]:
     return [p for p in network.parameters() if p.requires_grad]
+
+
+def _seen(L: Tensor, hints: Tensor | None) -> tuple[Tensor, ...]:
+    """What G gets: without hints L alone, so that a network which knows none can take its place."""
+    return (L,) if hints is None else (L, hints)
