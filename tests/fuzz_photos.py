@@ -6,7 +6,6 @@ python tests/fuzz_photos.py --files 2000
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -16,18 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "photos")]
+_TESTS = Path(__file__).parent
+sys.path[:0] = [str(_TESTS), str(_TESTS / "photos"), str(_TESTS.parent)]
 # ruff: noqa: E402
 
 import test_every_kind as kinds
 import torch
 from conftest import SMALL_WIDTHS
 
+from benchmarks.machine import peak_gb
 from colorize.folders import colorize_files
 from colorize.generator import Generator
 from colorize.predict import Colorizer
 
-_SLOWEST, _MOST_MEMORY = 10.0, 2 * 2**30  # seconds for a photo, bytes for all
+_SLOWEST, _MOST_MEMORY = 10.0, 2.0  # seconds for a photo, GB for all
 
 
 def corpus(folder: Path) -> list[tuple[str, bytes]]:
@@ -112,12 +113,12 @@ def fuzz(folder: Path, count: int, seed: int = 0) -> str:
         colored, failed = colored + outcome.colored, failed + len(outcome.failed)
         for file in [path, *results]:
             file.unlink()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = peak_gb("cpu")
     assert slowest < _SLOWEST, slowest
     assert memory < _MOST_MEMORY, memory
     return (
         f"{count} files: {colored} coloured, {failed} one line; slowest {slowest:.1f} s, peak "
-        f"memory {memory / 2**20:.0f} MB"
+        f"memory {memory:.2f} GB"
     )
 
 
