@@ -366,6 +366,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="teach the generator colour hints, for `predict --hints` and the web page",
     )
+    add(
+        "--hint-share",
+        train,
+        type=_part,
+        metavar="SHARE",
+        help="with --hints, share of the photos that get any",
+    )
     add("--batch-size", train, type=_positive, help="photos in a step")
     add("--pretrain-epochs", train, type=_count, help="epochs with L1 alone")
     add("--gan-epochs", train, type=_count, help="epochs with GAN loss and L1")

@@ -46,6 +46,9 @@ class TrainConfig:
     old_photo: float = 0.0
     # Teach the generator colour hints: each photo shows it its true colour at some random places.
     hints: bool = False
+    # With `hints`, the share of the photos that gets any. Lower it for weights whose plain colours
+    # matter more.
+    hint_share: float = 0.875
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
     pretrain_epochs: int = 10
     gan_epochs: int = 5

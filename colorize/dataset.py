@@ -250,7 +250,9 @@ class Batches:
         whole = self.photos.train.array.shape[1]
         crops = random_crops(shown, whole, size, seed, self.config.min_crop_area)
         gammas = random_gammas(shown, seed, self.config.lightness_jitter)
-        squares = random_squares(shown, size, seed) if self.config.hints else ()
+        squares = (
+            random_squares(shown, size, seed, self.config.hint_share) if self.config.hints else ()
+        )
         processes, process = self.accelerator.num_processes, self.accelerator.process_index
         loader = self._loader(seed, start * processes)
         for step, rgb in enumerate(ahead(loader, self.accelerator.device), start):

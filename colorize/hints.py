@@ -27,7 +27,7 @@ from colorize.system.errors import ColorizeError
 Hint: TypeAlias = tuple[float, float, str | Sequence[int]]
 
 _LARGEST = 9  # pixels, the side of a square
-_NO_POINT = 1 / 8  # share of the photos without any; the mean is 7 points, three in four have < 10
+_MEAN = 8  # points of a photo that has any; two in three have under ten
 
 
 def checked(hints: Sequence[Hint], size: tuple[int, int]) -> list[Hint]:
@@ -142,20 +142,22 @@ def place_hints(hints: Sequence[Hint], size: tuple[int, int], L: Tensor) -> Tens
     return _paint(L, *_pixels([squares], L), ab.view(-1, 2).T)
 
 
-def random_squares(count: int, size: int, seed: int) -> tuple[Tensor, ...]:
+def random_squares(count: int, size: int, seed: int, share: float) -> tuple[Tensor, ...]:
     """Where an epoch's photos are given their true colour, in the order in which they are shown.
 
     Args:
         count: of photos.
         size: side of a photo, pixels.
         seed: the epoch's.
+        share: of the photos that have any, 0 to 1.
 
     Returns:
-        For each photo (n, 3) on the CPU, a square a row: top, left, side. How many follows a
-        geometric distribution, from none on; the sides are 1 to 9 pixels.
+        For each photo (n, 3) on the CPU, a square a row: top, left, side. How many, if any,
+        follows a geometric distribution; the sides are 1 to 9 pixels.
     """
     random = torch.Generator().manual_seed(seed + 700_000)  # not what decides crops and gammas
-    counts = torch.empty(count).geometric_(_NO_POINT, generator=random).long() - 1
+    counts = torch.empty(count).geometric_(1 / _MEAN, generator=random).long()
+    counts *= torch.rand(count, generator=random) < share
     total = int(counts.sum())
     sides = torch.randint(1, _LARGEST + 1, (total, 1), generator=random)
     corners = torch.rand(total, 2, generator=random, dtype=torch.float64)

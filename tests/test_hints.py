@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colorize.color import rgb_to_lab
+from colorize.config import TrainConfig
 from colorize.hints import (
     checked,
     place_hints,
@@ -55,24 +56,31 @@ def test_no_squares_are_no_hints():
 
 
 def test_one_photo_in_eight_has_no_hint_and_most_have_under_ten():
-    counts = torch.tensor([len(squares) for squares in random_squares(20_000, 64, seed=1)])
+    share = TrainConfig().hint_share
+    counts = torch.tensor([len(squares) for squares in random_squares(20_000, 64, 1, share)])
     assert (counts == 0).float().mean().item() == pytest.approx(1 / 8, abs=0.01)
     assert counts.float().mean().item() == pytest.approx(7, abs=0.2)
     assert 0.7 < (counts < 10).float().mean() < 0.8
 
 
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_that_share_of_the_photos_has_hints(share):
+    counts = torch.tensor([len(squares) for squares in random_squares(20_000, 64, 1, share)])
+    assert (counts > 0).float().mean().item() == pytest.approx(share, abs=0.01)
+
+
 @given(st.integers(0, 40), st.integers(32, 100), st.integers(0, 2**40))
 def test_squares_lie_in_the_photo_and_are_of_their_epoch_alone(count, size, seed):
-    squares = random_squares(count, size, seed)
+    squares = random_squares(count, size, seed, 0.5)
     assert len(squares) == count
-    assert all(map(torch.equal, squares, random_squares(count, size, seed)))
+    assert all(map(torch.equal, squares, random_squares(count, size, seed, 0.5)))
     top, left, side = torch.cat([torch.empty(0, 3).long(), *squares]).T
     assert ((side >= 1) & (side <= 9) & (top >= 0) & (left >= 0)).all()
     assert (torch.maximum(top, left) + side <= size).all()
 
 
 def test_squares_reach_every_corner_and_have_every_size():
-    top, left, side = torch.cat(random_squares(20_000, 32, seed=2)).T
+    top, left, side = torch.cat(random_squares(20_000, 32, 2, 0.9)).T
     assert set(side.tolist()) == set(range(1, 10))
     corners = {(y, x) for y, x, s in torch.stack((top, left, side), 1).tolist() if s == 1}
     assert corners >= {(0, 0), (0, 31), (31, 0), (31, 31)}
