@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from colorize.config import (
+    DISCRIMINATOR_LAYERS,
     DISCRIMINATOR_NORMS,
+    DISCRIMINATORS,
     ENCODER_WEIGHTS,
     ENCODERS,
     OBJECTIVES,
@@ -409,12 +411,45 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     add("--gan-lr", train, type=_rate, help="learning rate of both networks after it")
     add("--lambda-l1", train, type=_rate, help="weight of L1 beside the GAN loss")
+    add(
+        "--lambda-features",
+        train,
+        type=_rate,
+        help="weight of the feature loss beside them; its ResNet-18 is downloaded on first use",
+    )
     add("--objective", train, choices=OBJECTIVES, help="GAN objective")
+    add("--gradient-penalty", train, type=_rate, help="weight of the penalty in wgan-gp")
+    add(
+        "--discriminator",
+        train,
+        choices=DISCRIMINATORS,
+        help="one PatchGAN, one for each of three scales, or one on features of a ResNet-18",
+    )
+    add(
+        "--discriminator-layers",
+        train,
+        type=int,
+        choices=DISCRIMINATOR_LAYERS,
+        help="halvings of a PatchGAN; it judges patches of 16, 34, 70, 142 or 286 pixels",
+    )
     add(
         "--discriminator-norm",
         train,
         choices=DISCRIMINATOR_NORMS,
-        help="spectral norm gives calmer colours than batch norm",
+        help="spectral norm gives calmer colours than batch norm; wgan-gp takes layer or spectral",
+    )
+    add(
+        "--discriminator-first",
+        train,
+        type=_rate,
+        metavar="EPOCHS",
+        help="GAN epochs, or a share of one, in which the discriminator learns alone",
+    )
+    add(
+        "--freeze-encoder",
+        train,
+        action="store_true",
+        help="let the GAN train the decoder alone",
     )
     add(
         "--checkpoint-minutes", train, type=_rate, help="save this often, not only after each epoch"

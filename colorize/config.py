@@ -10,8 +10,11 @@ from colorize.system.errors import ColorizeError
 
 ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 ENCODER_WEIGHTS = ("imagenet", "none", "auto")
-DISCRIMINATOR_NORMS = ("batch", "spectral")
-OBJECTIVES = ("bce", "lsgan", "hinge")
+DISCRIMINATORS = ("patch", "multiscale", "projected")
+DISCRIMINATOR_LAYERS = range(1, 6)
+DISCRIMINATOR_NORMS = ("batch", "spectral", "layer")
+OBJECTIVES = ("bce", "lsgan", "hinge", "wgan-gp")
+SCALES = 3  # of the discriminator "multiscale"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -60,8 +63,17 @@ class TrainConfig:
     gan_lr: float = 2e-4  # linear decay to zero over the second half
     gan_betas: tuple[float, float] = (0.5, 0.999)
     lambda_l1: float = 100.0  # weight of L1 beside the GAN loss (pix2pix)
+    # Weight of the feature loss beside them, on an ImageNet ResNet-18; 0 does without. GAN only.
+    lambda_features: float = 0.0
     objective: str = "bce"  # one of OBJECTIVES
+    gradient_penalty: float = 10.0  # weight of it in "wgan-gp"
+    discriminator: str = "patch"  # one of DISCRIMINATORS
+    # Halvings of "patch" and "multiscale", 1 to 5. A logit sees 16, 34, 70, 142 or 286 pixels.
+    discriminator_layers: int = 3
     discriminator_norm: str = "batch"  # one of DISCRIMINATOR_NORMS
+    # Epochs of the GAN stage, or a share of one, in which D learns alone before both do.
+    discriminator_first: float = 0.0
+    freeze_encoder: bool = False  # the GAN leaves the encoder as L1 made it, batch norm too
     ema_decay: float = 0.998  # a step; the averaged generator is what is kept and shown
     # Weights folder or hub name of a generator to go on from, instead of `encoder_weights`. That
     # wants a lower `pretrain_lr`, such as 1e-4 for a few epochs.
@@ -71,6 +83,27 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0  # long epochs are saved in between, so that a stop costs less
     keep_epochs: bool = False  # also keep the weights of each epoch, to see or choose between them
     seed: int = 0
+
+    def check(self, size: int) -> None:
+        """Raises ColorizeError if settings of the GAN do not go together, at photos of `size`."""
+        if not self.gan_epochs:
+            return
+        if self.objective == "wgan-gp" and self.discriminator_norm == "batch":
+            raise ColorizeError(
+                "wgan-gp punishes the gradient of each photo alone, which batch norm mixes with "
+                "the others'; give --discriminator-norm layer or spectral"
+            )
+        if self.discriminator_first >= self.gan_epochs:
+            raise ColorizeError(
+                f"{self.discriminator_first:g} epochs of the discriminator alone leave none of "
+                f"{self.gan_epochs} to the generator; give more --gan-epochs"
+            )
+        halvings = self.discriminator_layers + (SCALES - 1) * (self.discriminator == "multiscale")
+        if self.discriminator != "projected" and size < 3 * 2**halvings:
+            raise ColorizeError(
+                f"photos of {size}x{size} are too small for this discriminator, which needs "
+                f"{3 * 2**halvings} pixels; give a larger --size or fewer --discriminator-layers"
+            )
 
 
 @dataclass(frozen=True)

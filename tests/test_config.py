@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from colorize.cli import add_settings, settings
 from colorize.config import (
+    DISCRIMINATOR_LAYERS,
     DISCRIMINATOR_NORMS,
+    DISCRIMINATORS,
     ENCODER_WEIGHTS,
     ENCODERS,
     OBJECTIVES,
@@ -49,6 +51,12 @@ CONFIGS = st.builds(
         gan_lr=RATES,
         gan_betas=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
         lambda_l1=RATES,
+        lambda_features=RATES,
+        gradient_penalty=RATES,
+        discriminator=st.sampled_from(DISCRIMINATORS),
+        discriminator_layers=st.sampled_from(DISCRIMINATOR_LAYERS),
+        discriminator_first=RATES,
+        freeze_encoder=st.booleans(),
         objective=st.sampled_from(OBJECTIVES),
         discriminator_norm=st.sampled_from(DISCRIMINATOR_NORMS),
         weight_decay=RATES,
@@ -146,3 +154,21 @@ def test_weights_to_start_from_are_a_folder_from_anywhere_or_a_name_on_the_hub(
     for words, expected in given.items():
         args = PARSER.parse_args(["--start-weights", words])
         assert settings(args, RunConfig()).train.start_weights == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "told"),
+    [
+        ({"objective": "wgan-gp"}, 256, "batch norm .*--discriminator-norm layer or spectral"),
+        ({"discriminator_first": 2.0, "gan_epochs": 2}, 256, "more --gan-epochs"),
+        ({"discriminator_layers": 5}, 95, "95x95 .* needs 96 pixels; .*--discriminator-layers"),
+        ({"discriminator": "multiscale"}, 95, "needs 96 pixels"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes, size, told):
+    with pytest.raises(ColorizeError, match=told) as error:
+        TrainConfig(**changes).check(size)
+    assert "\n" not in str(error.value)
+    TrainConfig(**changes | {"gan_epochs": 0}).check(size)  # no GAN, nothing to refuse
+    spared = {"discriminator_norm": "layer", "discriminator_first": 1.9}
+    TrainConfig(**changes | spared).check(96)
