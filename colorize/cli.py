@@ -418,7 +418,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="weight of the feature loss beside them; its ResNet-18 is downloaded on first use",
     )
     add("--objective", train, choices=OBJECTIVES, help="GAN objective")
-    add("--gradient-penalty", train, type=_rate, help="weight of the penalty in wgan-gp")
+    add("--lambda-penalty", train, type=_rate, help="weight of the gradient penalty in wgan-gp")
     add(
         "--discriminator",
         train,

@@ -64,17 +64,20 @@ def lightness(rgb: Tensor, response: Tensor | None = None) -> Tensor:
     return 116.0 * _f(linear) - 16.0
 
 
-def lab_to_rgb(lab: Tensor) -> Tensor:
-    """Convert Lab to sRGB, clipped to [0, 1].
+def lab_to_rgb(lab: Tensor, clip: bool = True) -> Tensor:
+    """Convert Lab to sRGB.
 
     Args:
         lab: (B, 3, H, W), L in [0, 100]. Colours outside sRGB are clipped, which moves their
             lightness and hue; `fit_to_gamut` first keeps both.
+        clip: False for losses: where a colour is clipped no gradient passes.
 
     Returns:
-        (B, 3, H, W) float in [0, 1].
+        (B, 3, H, W) float in [0, 1], or somewhat beyond if it is not clipped. Differentiable;
+        gradients are finite everywhere.
     """
-    return encode(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3)).clamp(0.0, 1.0)
+    rgb = encode(torch.stack(_lab_to_linear(*lab.unbind(-3)), dim=-3))
+    return rgb.clamp(0.0, 1.0) if clip else rgb
 
 
 def lightness_to_grey(L: Tensor) -> Tensor:

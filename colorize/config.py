@@ -66,7 +66,7 @@ class TrainConfig:
     # Weight of the feature loss beside them, on an ImageNet ResNet-18; 0 does without. GAN only.
     lambda_features: float = 0.0
     objective: str = "bce"  # one of OBJECTIVES
-    gradient_penalty: float = 10.0  # weight of it in "wgan-gp"
+    lambda_penalty: float = 10.0  # weight of the gradient penalty in "wgan-gp"
     discriminator: str = "patch"  # one of DISCRIMINATORS
     # Halvings of "patch" and "multiscale", 1 to 5. A logit sees 16, 34, 70, 142 or 286 pixels.
     discriminator_layers: int = 3
@@ -98,12 +98,14 @@ class TrainConfig:
                 f"{self.discriminator_first:g} epochs of the discriminator alone leave none of "
                 f"{self.gan_epochs} to the generator; give more --gan-epochs"
             )
-        halvings = self.discriminator_layers + (SCALES - 1) * (self.discriminator == "multiscale")
-        if self.discriminator != "projected" and size < 3 * 2**halvings:
-            raise ColorizeError(
-                f"photos of {size}x{size} are too small for this discriminator, which needs "
-                f"{3 * 2**halvings} pixels; give a larger --size or fewer --discriminator-layers"
-            )
+        halvings = {"patch": 0, "multiscale": SCALES - 1}  # of the picture, before a PatchGAN's own
+        if self.discriminator in halvings:
+            least = 3 * 2 ** (halvings[self.discriminator] + self.discriminator_layers)
+            if size < least:
+                raise ColorizeError(
+                    f"photos of {size}x{size} are too small for this discriminator, which needs "
+                    f"{least} pixels; give a larger --size or fewer --discriminator-layers"
+                )
 
 
 @dataclass(frozen=True)

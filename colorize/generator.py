@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from colorize.color import L_SCALE, lightness_to_grey
 from colorize.config import ENCODERS
-from colorize.system.errors import ColorizeError, first_line
+from colorize.imagenet import MEAN, STD, imagenet_resnet
+from colorize.system.errors import ColorizeError
 from colorize.weights.card import CARD_NAME, bare_card
 from colorize.weights.tensors import read_tensors, write_tensors
 
 MIN_SIDE = 32  # pixels; the encoder halves five times
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WIDEST = _LARGEST = 2048  # channels of a decoder stage, pixels of the working size
 _DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "token", "local_files_only")
-_GREY_MEAN, _GREY_STD = 0.449, 0.226  # their averages
+_GREY_MEAN, _GREY_STD = 0.449, 0.226  # averages of ImageNet's
 # What hints are multiplied by on their way in. They are a few pixels of a photo, and ab / 110 is
 # mostly under 0.2: as they are, weights that start at zero would take an age to tell.
 _AB_GAIN, _MASK_GAIN = 30.0, 10.0
@@ -57,7 +57,7 @@ class Stem(nn.Module):
     @torch.no_grad()
     def fold(self, weight: Tensor) -> None:
         """Take over an ImageNet kernel (width, 3, 7, 7)."""
-        mean, std = (weight.new_tensor(x).view(1, 3, 1, 1) for x in (_IMAGENET_MEAN, _IMAGENET_STD))
+        mean, std = (weight.new_tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
         grey = (weight * (_GREY_STD / std)).sum(1, keepdim=True)
         constant = (weight * ((_GREY_MEAN - mean) / std)).sum(1, keepdim=True)
         self.conv.weight.copy_(torch.cat((grey, constant), dim=1))
@@ -102,18 +102,8 @@ class Encoder(nn.Module):
         Raises:
             ColorizeError: they are neither on disk nor within reach.
         """
-        weights = torchvision.models.get_model_weights(self.name).DEFAULT
-        resnet = torchvision.models.get_model(self.name, weights=None)
-        try:
-            state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-            resnet.load_state_dict(state)
-        except Exception as error:  # the network's, the disk's, or a damaged file's
-            file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-            what = f"delete the damaged {file}" if file.exists() else f"put {weights.url} at {file}"
-            raise ColorizeError(
-                f"no ImageNet weights for {self.name} ({first_line(error)}); {what}, or train "
-                "from scratch with --encoder-weights none"
-            ) from error
+        otherwise = "train from scratch with --encoder-weights none"
+        resnet = imagenet_resnet(self.name, otherwise)
         self.stem.fold(resnet.conv1.weight)
         self.bn1.load_state_dict(resnet.bn1.state_dict())
         for i, layer in enumerate(self.layers, start=1):

@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.dataset import Photos, agree, load_photos, spread
-from colorize.discriminator import PatchGAN
+from colorize.discriminator import make_discriminator
 from colorize.evaluate import at_working_size, grid_of, measure, table
 from colorize.generator import Generator
 from colorize.photos.read import open_photo
@@ -82,6 +82,7 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     """
     if not config.train.pretrain_epochs + config.train.gan_epochs:
         raise ColorizeError("nothing to train: --pretrain-epochs and --gan-epochs are both 0")
+    config.train.check(config.data.size)
     process = process_state()
     if not process.is_main_process:
         return _run(config, out, resume, process)
@@ -108,7 +109,7 @@ def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> P
         config.train,
         photos,
         generator,
-        PatchGAN(norm=config.train.discriminator_norm),
+        make_discriminator(config.train),
         out=out,
         resume=resume,
         callbacks=[sample_saver(out)],

@@ -18,6 +18,7 @@ from colorize.losses import gan_loss, l1_loss
 from colorize.training.memory import Accumulation, Losses
 
 Backward = Callable[..., None]
+Term = Callable[[Tensor, Tensor, Tensor], Tensor]  # a part of a loss
 
 
 def pretrain_step(
@@ -53,15 +54,26 @@ def gan_step(
     objective: str = "bce",
     lambda_l1: float = 100.0,
     hints: Tensor | None = None,
+    penalty: Term | None = None,
+    lambda_penalty: float = 10.0,
+    features: Term | None = None,
+    lambda_features: float = 0.0,
+    d_alone: bool = False,
 ) -> Losses:
     """Move D towards telling true colours from G's, and G towards colours that pass for true.
 
     D looks at G's colours once for both: its own step takes what they do to its weights, G's step
     what D's weights do to them. So both learn from what the other was before the step.
+
+    Args:
+        penalty: of L, ab and G's ab, for D's loss.
+        features: of L, G's ab and ab, for G's loss.
+        d_alone: G stands still.
     """
 
     def gradients(L: Tensor, ab: Tensor, hints: Tensor | None, share: float) -> Losses:
-        fake_ab = generator(*_seen(L, hints))
+        with torch.set_grad_enabled(not d_alone):
+            fake_ab = generator(*_seen(L, hints))
         # Real and fake go through separately: in one batch, batch norm would let D tell them apart
         # by what they do to the shared statistics, and G would learn nothing from it.
         real = discriminator(torch.cat((L, ab), 1))
@@ -69,20 +81,30 @@ def gan_step(
 
         # D's half. `inputs` keeps its gradients out of G, and G's out of D.
         d_loss = (gan_loss(real, True, objective) + gan_loss(fake, False, objective)) / 2
-        backward(share * d_loss, inputs=_trained(discriminator), retain_graph=True)
+        losses = {"d": d_loss}
+        if penalty:
+            losses["penalty"] = penalty(L, ab, fake_ab)
+            d_loss = d_loss + lambda_penalty / 2 * losses["penalty"]
+        backward(share * d_loss, inputs=_trained(discriminator), retain_graph=not d_alone)
 
         # G's half.
-        fooling = gan_loss(fake, True, objective, for_discriminator=False)
-        l1 = l1_loss(fake_ab, ab)
-        backward(share * (fooling + lambda_l1 * l1), inputs=_trained(generator))
-        return {"d": d_loss.detach(), "gan": fooling.detach(), "l1": l1.detach()}
+        losses["gan"] = gan_loss(fake, True, objective, for_discriminator=False)
+        losses["l1"] = l1_loss(fake_ab, ab)
+        g_loss = losses["gan"] + lambda_l1 * losses["l1"]
+        if features:
+            losses["features"] = features(L, fake_ab, ab)
+            g_loss = g_loss + lambda_features * losses["features"]
+        if not d_alone:
+            backward(share * g_loss, inputs=_trained(generator))
+        return {name: loss.detach() for name, loss in losses.items()}
 
     losses = accumulate(gradients, [g_optimizer, d_optimizer], L, ab, hints)
     # Only now: the backward passes needed the weights as they were. Under fp16, Accelerate adapts
     # the loss scale after each of the two: G's gradients are then off by its factor, in the one
     # step in a thousand in which it changes, which Adam's running means do not notice.
     d_optimizer.step()
-    g_optimizer.step()
+    if not d_alone:
+        g_optimizer.step()
     return losses
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from colorize.config import TrainConfig
 from colorize.dataset import Batches, Photos, spread, to_network
 from colorize.evaluate import means, measure_each
 from colorize.generator import Generator
+from colorize.losses import FeatureLoss, gradient_penalty
 from colorize.pretrained import save_weights
 from colorize.steps import gan_step, pretrain_step
 from colorize.system.errors import ColorizeError
@@ -90,6 +92,7 @@ class Trainer:
         if generator.hints != config.hints:
             which = "the settings do" if config.hints else "the generator does"
             raise ColorizeError(f"hints: {which}, the other not; make both TrainConfig(hints=...)")
+        config.check(photos.size)
         self.checkpoint = checkpoint_path(out) if out else None
         self.saved = load_checkpoint(self.checkpoint, _SAVED) if resume else {}
         if self.saved and not photos.match(self.saved["photos"]):
@@ -110,6 +113,9 @@ class Trainer:
             raise ColorizeError(f"{out}: go on with {processes} processes (GPUS), as it began")
         self.batches = Batches(self.accelerator, photos, config)
         self.generator, self.discriminator = generator, discriminator
+        # Now, not after hours of L1: its network may be out of reach.
+        looks = config.gan_epochs and config.lambda_features
+        self.feature_loss = FeatureLoss().to(memory_format=torch.channels_last) if looks else None
         named = {"generator": generator, "discriminator": discriminator}
         self.networks = {name: network for name, network in named.items() if network is not None}
         for network in self.networks.values():
@@ -151,6 +157,7 @@ class Trainer:
                 raise
             finally:
                 self.accelerator.free_memory()
+                self.generator.requires_grad_(True)
                 self.generator.load_state_dict(self.averaged.module.state_dict())
 
     def _train_epoch(self, stage: Stage, epoch: int, done: Progress) -> Progress:
@@ -158,6 +165,8 @@ class Trainer:
         batches = self.batches.epoch(epoch_seed(self.config.seed, stage.name, epoch), done.steps)
         show = self.progress and self.accelerator.is_main_process
         self.generator.train()
+        if stage.frozen_encoder:
+            self.generator.encoder.eval()
 
         def after_step(done: Progress) -> None:
             if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
@@ -185,13 +194,15 @@ class Trainer:
             return losses
 
         parts = {"g_optimizer": optimizer}
-        return Stage("pretrain", self.config.pretrain_epochs, step, [schedule], parts)
+        epochs = self.config.pretrain_epochs
+        return Stage("pretrain", epochs, step, [schedule], parts, accumulate)
 
     def gan_stage(self) -> Stage:
         """GAN loss and L1 for the generator, GAN loss for the discriminator."""
         if self.discriminator is None:
             raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         config, backward = self.config, self.accelerator.backward
+        self.generator.encoder.requires_grad_(not config.freeze_encoder)
         networks = self.accelerator.prepare(
             _Shell(self.generator),
             _Shell(self.discriminator),
@@ -202,10 +213,20 @@ class Trainer:
         steps = config.gan_epochs * len(self.batches)
         schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
         accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
-        settings = (backward, accumulate, config.objective, config.lambda_l1)
+        options: dict[str, Any] = {"objective": config.objective, "lambda_l1": config.lambda_l1}
+        if config.objective == "wgan-gp":  # of the bare network, outside of autocast
+            options["penalty"] = partial(gradient_penalty, self.discriminator)
+            options["lambda_penalty"] = config.lambda_penalty
+        if self.feature_loss:
+            options["features"] = self.accelerator.prepare(_Shell(self.feature_loss))
+            options["lambda_features"] = config.lambda_features
+        d_first = round(config.discriminator_first * len(self.batches))
+        if d_first:  # without gradients nothing happens, but torch warns if schedules step first
+            g_optimizer.optimizer.step()
 
         def step(L: Tensor, ab: Tensor, hints: Tensor | None = None) -> Losses:
-            losses = gan_step(*networks, L, ab, *settings, hints)
+            options["d_alone"] = schedules[0].last_epoch < d_first  # the schedule counts steps
+            losses = gan_step(*networks, L, ab, backward, accumulate, hints=hints, **options)
             self.averaged.update_parameters(self.generator)
             return losses
 
@@ -214,7 +235,8 @@ class Trainer:
             "d_optimizer": d_optimizer,
             "discriminator": self.discriminator,
         }
-        return Stage("gan", config.gan_epochs, step, schedules, parts)
+        frozen = config.freeze_encoder
+        return Stage("gan", config.gan_epochs, step, schedules, parts, accumulate, d_first, frozen)
 
     def validate(self) -> dict[str, float]:
         """Measure the averaged generator on the held-out photos; see `evaluate.measure`."""
@@ -273,6 +295,7 @@ class Trainer:
                 "photos": self.photos.fingerprint(),
                 "history": self.history,
                 "parts": parts,
+                "batch_parts": stage.accumulate.parts,
             }
             save_checkpoint(self.checkpoint, state)
 
@@ -291,6 +314,8 @@ class Trainer:
             return 0, Progress()
         for name, part in self._parts(stage).items():
             part.load_state_dict(saved["parts"][name])
+        # Batch norm would see other photos together.
+        stage.accumulate.parts = saved.get("batch_parts", 1)
         done = Progress(**saved["done"])
         if self.accelerator.is_main_process and saved["epoch"] < stage.epochs:
             say(
@@ -386,15 +411,22 @@ class Stage:
     step: Callable[..., Losses]  # scaled L and ab of a batch, hints if it has some, to its losses
     schedules: list[LRScheduler]
     parts: dict[str, Any]  # what a checkpoint must hold beside the generator
+    accumulate: Accumulation = field(default_factory=Accumulation)  # what `step` uses
+    d_first: int = 0  # steps in which D learns alone
+    frozen_encoder: bool = False
 
     def steps_taken(self) -> int | None:
         """By the optimizer that has taken the fewest; None if they do not count.
 
-        A fused one passes over bad gradients itself, which nobody else is told.
+        A fused one passes over bad gradients itself, which nobody else is told. Steps that G had to
+        stand still in count as taken.
         """
-        optimizers = [part for part in self.parts.values() if isinstance(part, Optimizer)]
-        states = [next(iter(optimizer.state.values()), {}) for optimizer in optimizers]
-        return min((int(state["step"]) for state in states if "step" in state), default=None)
+        taken = []
+        for name, part in self.parts.items():
+            state = next(iter(part.state.values()), {}) if isinstance(part, Optimizer) else {}
+            if "step" in state:
+                taken.append(int(state["step"]) + (name == "g_optimizer") * self.d_first)
+        return min(taken, default=None)
 
 
 @dataclass

@@ -34,7 +34,7 @@ def small(jpeg: str) -> str:
     image = Image.open(io.BytesIO(base64.b64decode(jpeg)))
     image.thumbnail((WIDTH, 10 * WIDTH))
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=QUALITY)
+    image.save(file, "JPEG", quality=QUALITY, optimize=True, progressive=True)  # a tenth smaller
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -128,6 +129,22 @@ def thin() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torchvision.models.get_model", ThinResNet)
         yield
+
+
+@pytest.fixture
+def imagenet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A ResNet-18 with made-up weights, where torchvision keeps the downloaded ones."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    resnet = torchvision.models.get_model("resnet18", weights=None)
+    for module in resnet.modules():  # fresh running statistics would hide a missing copy
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    url = torchvision.models.ResNet18_Weights.DEFAULT.url
+    torch.save(resnet.state_dict(), folder / Path(url).name)
+    return resnet.eval()
 
 
 @pytest.fixture(scope="module")

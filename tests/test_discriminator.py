@@ -1,10 +1,11 @@
-"""The PatchGAN is the paper's: its size, its logits, its field of view."""
+"""The PatchGAN is the paper's: its size, its logits, its field of view. Others do as they say."""
 
 import pytest
 import torch
 from torch import nn
 
-from colorize.discriminator import PatchGAN
+from colorize.config import DISCRIMINATOR_LAYERS, DISCRIMINATORS, TrainConfig
+from colorize.discriminator import MultiscaleGAN, PatchGAN, ProjectedGAN, make_discriminator
 from colorize.system.errors import ColorizeError
 
 
@@ -20,12 +21,47 @@ def test_other_sizes(height, width):
     assert logits.shape == (2, 1, height // 8 - 2, width // 8 - 2)
 
 
+def seen(discriminator, side, scale=None):
+    """Height and width of what the middle logit sees, of a picture of `side`."""
+    lab = torch.zeros(1, 3, side, side, requires_grad=True)
+    logits = discriminator.eval()(lab)
+    logits = logits if scale is None else logits[scale]
+    logits[0, 0, logits.shape[-2] // 2, logits.shape[-1] // 2].backward()
+    reached = lab.grad.abs().sum(1)[0] > 0
+    return reached.any(1).sum().item(), reached.any(0).sum().item()
+
+
 def test_each_logit_sees_70_by_70_pixels():
-    discriminator = PatchGAN().eval()
-    lab = torch.zeros(1, 3, 256, 256, requires_grad=True)
-    discriminator(lab)[0, 0, 15, 15].backward()
-    seen = lab.grad.abs().sum(1)[0] > 0
-    assert (seen.any(0).sum().item(), seen.any(1).sum().item()) == (70, 70)
+    assert seen(PatchGAN(), 256) == (70, 70)
+
+
+@pytest.mark.parametrize(("layers", "side"), [(1, 16), (2, 34), (3, 70), (4, 142), (5, 286)])
+def test_other_fields_of_view(layers, side):
+    discriminator = PatchGAN(width=4, layers=layers)
+    assert seen(discriminator, 384) == (side, side)
+    smallest = 3 * 2**layers  # what `TrainConfig.check` asks for
+    assert discriminator(torch.zeros(2, 3, smallest, smallest)).shape == (2, 1, 1, 1)
+    TrainConfig(discriminator_layers=layers).check(smallest)
+    with pytest.raises(ColorizeError):
+        TrainConfig(discriminator_layers=layers).check(smallest - 1)
+
+
+@pytest.mark.parametrize("layers", [0, 6])
+def test_a_field_of_view_of_nothing_is_refused(layers):
+    with pytest.raises(ColorizeError, match=f"{layers} layers"):
+        PatchGAN(layers=layers)
+
+
+def test_scales_see_the_picture_and_its_halves():
+    discriminator = MultiscaleGAN(width=4)
+    logits = discriminator(torch.zeros(2, 3, 256, 256))
+    assert [scale.shape for scale in logits] == [(2, 1, 30, 30), (2, 1, 14, 14), (2, 1, 6, 6)]
+    assert [seen(discriminator, 512, scale) for scale in range(3)] == [
+        (70, 70),
+        (140,) * 2,
+        (280,) * 2,
+    ]
+    assert len(discriminator(torch.zeros(2, 3, 96, 96))[2].flatten()) == 2
 
 
 def test_it_starts_as_in_the_paper():
@@ -66,5 +102,66 @@ def test_spectral_norm_bounds_what_a_layer_can_do():
 
 
 def test_another_norm_is_refused():
-    with pytest.raises(ColorizeError, match="'instance' is not one of batch, spectral"):
+    with pytest.raises(ColorizeError, match="'instance' is not one of batch, spectral, layer"):
         PatchGAN(norm="instance")
+
+
+@pytest.mark.parametrize(("norm", "apart"), [("batch", False), ("spectral", True), ("layer", True)])
+def test_only_batch_norm_mixes_photos(norm, apart):
+    """Why WGAN-GP refuses it."""
+    discriminator = PatchGAN(width=8, norm=norm)
+    lab = torch.rand(2, 3, 32, 32, requires_grad=True)
+    discriminator(lab)[0].sum().backward()
+    assert lab.grad[0].any()
+    assert (not lab.grad[1].any()) == apart
+
+
+def test_projected_features_are_frozen_and_heads_learn(imagenet_file):
+    discriminator = ProjectedGAN(width=8)
+    names = {name.split(".")[0] for name, _ in discriminator.named_parameters()}
+    assert names == {"heads"}
+    fixed = {name: x.clone() for name, x in discriminator.named_buffers() if "heads" not in name}
+    optimizer = torch.optim.Adam(discriminator.parameters(), 0.01)
+    lab = (torch.rand(2, 3, 64, 64) * 2 - 1).requires_grad_()
+    logits = discriminator(lab)
+    assert [scale.shape for scale in logits] == [(2, 1, 16, 16), (2, 1, 8, 8), (2, 1, 4, 4)]
+    sum(scale.mean() for scale in logits).backward()
+    assert lab.grad[:, 1:].abs().sum() > 0  # G learns through it
+    assert not any(buffer.requires_grad for buffer in discriminator.buffers())
+    optimizer.step()
+    now = dict(discriminator.named_buffers())
+    assert all(torch.equal(x, now[name]) for name, x in fixed.items())
+
+
+def test_a_projected_discriminator_is_saved_with_its_projections_and_without_its_resnet(
+    imagenet_file,
+):
+    first, other = ProjectedGAN(width=8).eval(), ProjectedGAN(width=8).eval()
+    lab = torch.rand(1, 3, 32, 32)
+    assert not torch.equal(first(lab)[0], other(lab)[0])
+    state = first.state_dict()
+    assert not any(name.startswith("features") for name in state)
+    other.load_state_dict(state)
+    for ours, theirs in zip(first(lab), other(lab), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+@pytest.mark.parametrize("norm", ["spectral", "layer"])
+def test_settings_make_each_kind(imagenet_file, kind, norm):
+    layers = DISCRIMINATOR_LAYERS[1]
+    config = TrainConfig(discriminator=kind, discriminator_layers=layers, discriminator_norm=norm)
+    discriminator = make_discriminator(config)
+    assert (
+        type(discriminator)
+        is dict(patch=PatchGAN, multiscale=MultiscaleGAN, projected=ProjectedGAN)[kind]
+    )
+    bounded = [name for name, _ in discriminator.named_parameters() if name.endswith("original")]
+    assert bool(bounded) == (norm == "spectral")
+    if kind == "patch" and norm == "spectral":  # layer norm shows each logit all of the picture
+        assert seen(discriminator, 64) == (34, 34)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ColorizeError, match="'style' is not one of patch, multiscale, projected"):
+        make_discriminator(TrainConfig(discriminator="style"))

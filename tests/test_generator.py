@@ -1,11 +1,9 @@
 """The generator: sizes, the folded ImageNet stem, and where the weights come from."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from conftest import SMALL_WIDTHS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,22 +15,6 @@ from colorize.system.errors import ColorizeError
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-
-
-@pytest.fixture
-def imagenet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
-    """A ResNet-18 with made-up weights, where torchvision keeps the downloaded ones."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    resnet = torchvision.models.resnet18(weights=None)
-    for module in resnet.modules():  # fresh running statistics would hide a missing copy
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    url = torchvision.models.ResNet18_Weights.DEFAULT.url
-    torch.save(resnet.state_dict(), folder / Path(url).name)
-    return resnet.eval()
 
 
 @settings(max_examples=25)

@@ -11,7 +11,7 @@ from torch import nn
 from colorize.config import TrainConfig
 from colorize.dataset import to_network
 from colorize.discriminator import PatchGAN
-from colorize.losses import gan_loss, l1_loss
+from colorize.losses import gan_loss, gradient_penalty, l1_loss
 from colorize.steps import gan_step, pretrain_step
 from colorize.training.memory import Accumulation
 
@@ -71,6 +71,48 @@ def test_each_network_gets_the_gradients_of_its_own_loss(
         torch.testing.assert_close(gradients(network), expected_gradients(network, loss))
 
 
+def test_what_is_added_to_a_loss_moves_its_own_network(small_generator, batch):
+    """A gradient penalty in D's, as half of its weight, and a feature loss in G's."""
+    L, ab = batch
+    discriminator = PatchGAN(width=8, norm="layer")
+    networks = (small_generator, discriminator)
+
+    def features(L, fake_ab, ab):
+        return (fake_ab - ab).square().mean()
+
+    def penalty(L, ab, fake_ab):
+        torch.manual_seed(5)
+        return gradient_penalty(discriminator, L, ab, fake_ab)
+
+    terms = {"penalty": penalty, "lambda_penalty": 8.0, "features": features}
+    step = (*networks, *map(Frozen, networks), L, ab, BACKWARD, Accumulation(), "wgan-gp", 7.0)
+    losses = gan_step(*step, **terms, lambda_features=3.0)
+
+    fake = small_generator(L)
+    real_logits, fake_logits = (discriminator(torch.cat((L, x), 1)) for x in (ab, fake))
+    slope = penalty(L, ab, fake)
+    d_loss = (fake_logits.mean() - real_logits.mean() + 8.0 * slope) / 2
+    g_loss = 7.0 * l1_loss(fake, ab) + 3.0 * features(L, fake, ab) - fake_logits.mean()
+    assert losses["penalty"] == pytest.approx(slope.item(), rel=1e-4)
+    assert losses["features"] == pytest.approx(features(L, fake, ab).item(), rel=1e-5)
+    assert losses["d"] == pytest.approx((d_loss - 4.0 * slope).item(), rel=1e-4)
+    for network, loss in ((discriminator, d_loss), (small_generator, g_loss)):
+        torch.testing.assert_close(gradients(network), expected_gradients(network, loss))
+
+
+def test_a_discriminator_that_learns_alone_learns_the_same(small_generator, discriminator, batch):
+    twins = [copy.deepcopy(n) for n in (small_generator, discriminator)]
+    both = gan_step(*twins, *map(Frozen, twins), *batch, BACKWARD, Accumulation())
+    optimizers = (adam(small_generator), Frozen(discriminator))
+    before = copy.deepcopy(dict(small_generator.named_parameters()))
+    step = (small_generator, discriminator, *optimizers, *batch, BACKWARD, Accumulation())
+    assert gan_step(*step, d_alone=True) == both
+    torch.testing.assert_close(gradients(discriminator), gradients(twins[1]))
+    for name, parameter in small_generator.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None
+
+
 def test_both_networks_move_and_no_gradient_is_left_over(small_generator, discriminator, batch):
     before = [copy.deepcopy(dict(n.named_parameters())) for n in (small_generator, discriminator)]
     optimizers = (Frozen(small_generator), Frozen(discriminator))
@@ -113,7 +155,8 @@ def test_pretraining_takes_the_gradients_of_its_own_step(small_generator, batch)
 def test_defaults_are_those_of_a_run():
     defaults = {k: v.default for k, v in inspect.signature(gan_step).parameters.items()}
     assert defaults["objective"] == TrainConfig().objective
-    assert defaults["lambda_l1"] == TrainConfig().lambda_l1
+    for name in ("lambda_l1", "lambda_penalty", "lambda_features"):
+        assert defaults[name] == getattr(TrainConfig(), name)
 
 
 class Constant(nn.Module):

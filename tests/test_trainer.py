@@ -6,7 +6,6 @@ import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from conftest import SMALL_WIDTHS
 from soak import differing
 
 from colorize import trainer as trainer_module
-from colorize.config import DISCRIMINATOR_NORMS, TrainConfig
-from colorize.discriminator import PatchGAN
+from colorize.config import TrainConfig
+from colorize.discriminator import MultiscaleGAN, PatchGAN, ProjectedGAN
 from colorize.generator import Generator
 from colorize.pretrained import load_generator
 from colorize.system.errors import ColorizeError
@@ -121,16 +120,35 @@ def seeded_trainer(photos, out, config, **options):
     """With networks as a run draws them for its seed, but for their sizes."""
     torch.manual_seed(config.seed)
     generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
-    networks = (generator, PatchGAN(width=8, norm=config.discriminator_norm))
+    small = {"width": 8, "norm": config.discriminator_norm}
+    layers = {"layers": config.discriminator_layers}
+    kinds = {
+        "patch": lambda: PatchGAN(**small, **layers),
+        "multiscale": lambda: MultiscaleGAN(**small, **layers),
+        "projected": lambda: ProjectedGAN(**small),
+    }
+    networks = (generator, kinds[config.discriminator]())
     return Trainer(config, photos, *networks, out=out, progress=False, **options)
 
 
+# All that has a state, or draws: each alone or, where that is as telling, some together.
+RECIPES = {
+    "batch": {},
+    "spectral": {"discriminator_norm": "spectral"},
+    "wgan-gp": {"objective": "wgan-gp", "discriminator_norm": "layer"},
+    "multiscale": {"discriminator": "multiscale", "discriminator_layers": 1},
+    "projected": {"discriminator": "projected", "discriminator_norm": "spectral"},
+    "features": {"lambda_features": 1.0, "freeze_encoder": True},
+    "first": {"discriminator_first": 1.5},
+}
+
+
 @pytest.mark.parametrize(
-    ("stage", "norm"), [("pretrain", "batch"), *product(["gan"], DISCRIMINATOR_NORMS)]
+    ("stage", "recipe"), [("pretrain", "batch"), *(("gan", recipe) for recipe in RECIPES)]
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_run_equals_an_unbroken_one(
-    photos, tmp_path, monkeypatch, precision, stage, norm
+    photos, tmp_path, monkeypatch, imagenet_file, precision, stage, recipe
 ):
     """Bit for bit in all that a checkpoint holds: weights, averages, optimizers, schedules.
 
@@ -143,7 +161,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
         min_crop_area=0.5,
         lightness_jitter=0.2,
         precision=precision,
-        discriminator_norm=norm,
+        **RECIPES[recipe],
     )
     unbroken = Checkpoints(monkeypatch, tmp_path, STOPS[stage])
     train(seeded_trainer(photos, tmp_path / "unbroken", config))
@@ -401,6 +419,101 @@ def test_a_batch_that_does_not_fit_is_split(photos, tmp_path, capsys):
     assert [row["stage"] for row in history] == ["pretrain"] * 2 + ["gan"] * 2
     said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
     assert len(said) == 2  # once a stage
+
+
+def test_a_resumed_run_splits_batches_as_before(photos, tmp_path, monkeypatch):
+    """Though they would fit today: batch norm must see the same photos together."""
+    config = replace(CONFIG, batch_size=4, pretrain_epochs=0, checkpoint_minutes=0.0)
+    stop = ("gan", 1, 0)
+    unbroken = Checkpoints(monkeypatch, tmp_path, [stop])
+    trainer = make_trainer(photos, tmp_path / "unbroken", config)
+    forward = trainer.generator.encoder.stem.forward
+
+    def limited(L, hints):
+        if trainer.generator.training and len(L) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(L, hints)
+
+    trainer.generator.encoder.stem.forward = limited
+    train(trainer)
+    resumed = Checkpoints(monkeypatch, tmp_path)
+    train(make_trainer(photos, resumed.run(stop), config, resume=True))
+    assert unbroken.last["batch_parts"] == 2
+    assert differing(resumed.last, unbroken.last) == []
+
+
+def test_a_checkpoint_from_before_batches_were_split_goes_on(photos, tmp_path):
+    done = train(make_trainer(photos, tmp_path))
+    state = load_checkpoint(checkpoint_path(tmp_path))
+    del state["batch_parts"]
+    save_checkpoint(checkpoint_path(tmp_path), state)
+    assert_same_weights(
+        train(make_trainer(photos, tmp_path, resume=True)).generator, done.generator
+    )
+
+
+def test_the_discriminator_learns_alone_at_first(photos, tmp_path):
+    """In the first two of four steps; none of them counts as lost."""
+    config = replace(CONFIG, repeats=1, pretrain_epochs=0, discriminator_first=1.0)
+    trainer, seen = make_trainer(photos, config=config), []
+    start = {name: p.clone() for name, p in trainer.generator.named_parameters()}
+    start_d = {name: p.clone() for name, p in trainer.discriminator.named_parameters()}
+
+    def look(report):
+        now = {"G": (trainer.generator, start), "D": (trainer.discriminator, start_d)}
+        for name, (network, old) in now.items():
+            moved = [not torch.equal(p, old[key]) for key, p in network.named_parameters()]
+            seen.append((report.epoch, name, any(moved)))
+        average = dict(trainer.averaged.module.named_parameters())
+        assert (report.epoch == 1) == all(torch.equal(p, average[key]) for key, p in start.items())
+
+    trainer.callbacks = [look]
+    train(trainer)
+    assert seen == [(1, "G", False), (1, "D", True), (2, "G", True), (2, "D", True)]
+    assert all(row.keys() >= {"d", "gan", "l1"} for row in trainer.history)
+    assert not any("skipped_steps" in row for row in trainer.history)
+
+
+def test_a_frozen_encoder_stays_as_it_was_and_can_learn_again(photos):
+    trainer = make_trainer(photos, config=replace(CONFIG, freeze_encoder=True))
+    trainer.pretrain()
+    before = copy.deepcopy(trainer.generator.state_dict())
+    trainer.train_gan()
+    for name, now in trainer.generator.state_dict().items():
+        if name.startswith("encoder."):
+            assert torch.equal(now, before[name]), name
+    assert not torch.equal(trainer.generator.head.weight, before["head.weight"])
+    assert all(p.requires_grad for p in trainer.generator.parameters())
+
+
+def test_losses_of_other_objectives_are_in_the_history(photos, imagenet_file):
+    config = replace(
+        CONFIG, objective="wgan-gp", discriminator_norm="layer", lambda_features=0.5, gan_epochs=1
+    )
+    rows = train(seeded_trainer(photos, None, config)).history
+    assert [row.keys() & {"penalty", "features"} for row in rows] == [set()] * 2 + [
+        {"penalty", "features"}
+    ]
+    assert 0 < rows[-1]["penalty"] < 2
+
+
+def test_the_penalty_is_computed_in_float32(photos):
+    """It is a gradient's gradient; the looks at true and at false colours are in bf16."""
+    config = replace(CONFIG, objective="wgan-gp", discriminator_norm="layer", precision="bf16")
+    trainer, seen = seeded_trainer(photos, None, replace(config, pretrain_epochs=0)), []
+    layer = trainer.discriminator.blocks[0]
+    layer.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    train(trainer)
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32] * (len(seen) // 3)
+
+
+@pytest.mark.parametrize("changes", [{"lambda_features": 1.0}, {"objective": "wgan-gp"}])
+def test_what_the_gan_lacks_is_said_before_pretraining(photos, tmp_path, monkeypatch, changes):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(ColorizeError, match=r"resnet18|--discriminator-norm"):
+        make_trainer(photos, config=replace(CONFIG, **changes))
 
 
 def test_gan_training_needs_a_discriminator(photos, small_generator):

@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, r
 
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.dataset import Photos, load_photos
-from colorize.discriminator import PatchGAN
+from colorize.discriminator import make_discriminator
 from colorize.generator import Generator
 from colorize.notebook.estimate import STAGES
 from colorize.notebook.explain import ambiguous
@@ -113,7 +113,7 @@ def ambiguous_run(out: Path, gan_epochs: int) -> tuple[RunConfig, Photos]:
     print(open_run(config, out))
     generator = make_generator(config)
     view = live_view(out)
-    discriminator = PatchGAN(norm=config.train.discriminator_norm)
+    discriminator = make_discriminator(config.train)
     job = (config.train, photos, generator, discriminator, out)
     for stage in STAGES:
         train_stage(stage, *job, view)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from colorize.config import TrainConfig
 from colorize.system.errors import ColorizeError
 
-# D's loss while it cannot tell true from false.
+# D's loss while it cannot tell true from false. That of "wgan-gp" has no end to be near to.
 _AT_CHANCE = {"bce": math.log(2), "lsgan": 0.25, "hinge": 1.0}
 _HOPELESS = 0.1  # share of it at which G learns nothing more
 _FADED = 0.5  # share of colourfulness at which it counts as lost
@@ -72,8 +72,8 @@ def collapse(row: dict[str, Any], history: Sequence[dict[str, Any]], objective: 
         history: the rows before it.
     """
     lines = []
-    chance = _AT_CHANCE[objective]
-    if row.get("d", chance) < _HOPELESS * chance:
+    chance = _AT_CHANCE.get(objective)
+    if chance is not None and row.get("d", chance) < _HOPELESS * chance:
         lines.append(
             f"the discriminator always wins (its loss is {row['d']:.3f}, {chance:.2f} at chance), "
             "so the generator learns nothing from it"

@@ -47,7 +47,8 @@ def one_cycle(optimizer: Optimizer, steps: int) -> OneCycleLR:
 
 def gan_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     """Adam as in pix2pix, the same for both networks."""
-    return Adam(network.parameters(), config.gan_lr, config.gan_betas, fused=True)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return Adam(trained, config.gan_lr, config.gan_betas, fused=True)
 
 
 def late_decay(optimizer: Optimizer, steps: int) -> LambdaLR:

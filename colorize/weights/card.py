@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from colorize.config import RunConfig
+from colorize.config import RunConfig, TrainConfig
 from colorize.system.errors import printable
 
 CARD_NAME = "README.md"  # beside the weights, as the hub wants it
@@ -107,10 +107,7 @@ def run_card(
         "encoder": f"{config.encoder}, at the start {start}",
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",
-        "GAN": f"{train.objective} + {train.lambda_l1:g} L1 against a PatchGAN with "
-        f"{train.discriminator_norm} norm, Adam, {train.gan_lr:g}; epochs: {train.gan_epochs}"
-        if of_gan
-        else "none",
+        "GAN": _gan(train) if of_gan else "none",
         "batch": f"{train.batch_size}, each photo {train.repeats} times an epoch",
         "average of weights": f"exponential, {train.ema_decay:g} a step",
         "seed": str(train.seed),
@@ -132,3 +129,19 @@ def run_card(
     if train.start_weights:
         text += _OTHERS_LICENCE
     return text + _LIMITS.format(size=data.size)
+
+
+def _gan(train: TrainConfig) -> str:
+    """The GAN stage on one line."""
+    kind = train.discriminator
+    against = "a PatchGAN" if kind == "patch" else f"a {kind} discriminator"
+    if train.discriminator_layers != 3:
+        against += f" of {train.discriminator_layers} layers"
+    features = f" + {train.lambda_features:g} feature loss" if train.lambda_features else ""
+    alone = f", the first {train.discriminator_first:g} of the discriminator alone"
+    return (
+        f"{train.objective} + {train.lambda_l1:g} L1{features} against {against} with "
+        f"{train.discriminator_norm} norm, Adam, {train.gan_lr:g}; epochs: {train.gan_epochs}"
+        + (alone if train.discriminator_first else "")
+        + ("; encoder frozen" if train.freeze_encoder else "")
+    )

@@ -72,6 +72,7 @@ def test_only_the_end_of_pretraining_counts():
         ("bce", 0.05, True), ("bce", 0.08, False),
         ("lsgan", 0.02, True), ("lsgan", 0.03, False),
         ("hinge", 0.05, True), ("hinge", 0.2, False),
+        ("wgan-gp", -5.0, False), ("wgan-gp", 0.0, False),
     ],
 )  # fmt: skip
 def test_a_discriminator_that_always_wins_is_a_collapse(objective, d, lost):

@@ -62,6 +62,24 @@ def test_the_card_says_what_the_run_did(run):
     assert f"| PSNR, dB | {metrics['pretrained']['psnr']:.4f} |" in before
 
 
+def test_the_card_names_what_another_gan_did():
+    train = TrainConfig(
+        objective="hinge",
+        lambda_features=2.0,
+        discriminator="multiscale",
+        discriminator_layers=2,
+        discriminator_norm="spectral",
+        discriminator_first=0.5,
+        freeze_encoder=True,
+    )
+    card = run_card(RunConfig(train=train), "generator", (9, 1, 0), {})
+    assert (
+        "| GAN | hinge + 100 L1 + 2 feature loss against a multiscale discriminator of 2 layers "
+        "with spectral norm, Adam, 0.0002; epochs: 5, the first 0.5 of the discriminator alone; "
+        "encoder frozen |"
+    ) in card
+
+
 def test_licences_of_photos_that_are_known():
     config = RunConfig(DataConfig("coco"))
     card = run_card(config, "generator", (9, 1, 0), {})
