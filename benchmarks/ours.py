@@ -42,11 +42,16 @@ def make_trainer(photos: PhotoSet, size: int, batch_size: int, precision: str) -
     return Trainer(config, parts, Generator(working_size=size), PatchGAN(), progress=False)
 
 
-def noise_trainer(size: int, batch_size: int, precision: str) -> Trainer:
-    """One on photos of noise: what they show does not change what they cost."""
+def noise_photos(size: int, batch_size: int) -> Photos:
+    """Two batches of noise: what photos show does not change what they cost."""
     shape = (2 * batch_size, spare(size), spare(size), 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return make_trainer(photo_set(pixels), size, batch_size, precision)
+    return Photos(photo_set(pixels), photo_set(pixels, 0), size)
+
+
+def noise_trainer(size: int, batch_size: int, precision: str) -> Trainer:
+    """One on photos of noise."""
+    return make_trainer(noise_photos(size, batch_size).train, size, batch_size, precision)
 
 
 def noise_batch(size: int, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:

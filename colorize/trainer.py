@@ -218,7 +218,8 @@ class Trainer:
             options["penalty"] = partial(gradient_penalty, self.discriminator)
             options["lambda_penalty"] = config.lambda_penalty
         if self.feature_loss:
-            options["features"] = self.accelerator.prepare(_Shell(self.feature_loss))
+            network = _Shell(self.feature_loss)  # has nothing that the processes could share
+            options["features"] = self.accelerator.prepare_model(network, evaluation_mode=True)
             options["lambda_features"] = config.lambda_features
         d_first = round(config.discriminator_first * len(self.batches))
         if d_first:  # without gradients nothing happens, but torch warns if schedules step first

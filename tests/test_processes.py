@@ -79,6 +79,53 @@ def test_so_they_do_with_spectral_norm(runs):
     same_weights(runs, "one-spectral", "two-spectral", "spectral")
 
 
+OTHER_GANS = """
+import torch, torchvision
+from torch import distributed
+from conftest import SMALL_WIDTHS, ThinResNet, square_scenes
+torchvision.models.get_model = ThinResNet
+from colorize.config import TrainConfig
+from colorize.dataset import Photos
+from colorize.discriminator import MultiscaleGAN, PatchGAN, ProjectedGAN
+from colorize.generator import Generator
+from colorize.trainer import Trainer
+
+wgan = {"objective": "wgan-gp", "discriminator_norm": "layer"}
+gans = [
+    (PatchGAN(width=8, norm="layer"), {**wgan, "lambda_features": 1, "discriminator_first": 0.5}),
+    (ProjectedGAN(width=8), {"freeze_encoder": True}),
+    (MultiscaleGAN(width=8, layers=1), {"discriminator": "multiscale", "discriminator_layers": 1}),
+]
+photos = Photos(square_scenes(8, 36), square_scenes(2, 32, first=8), size=32)
+for discriminator, changes in gans:
+    config = TrainConfig(batch_size=2, gan_epochs=2, precision="fp32", **changes)
+    networks = (Generator(decoder_widths=SMALL_WIDTHS, working_size=32), discriminator)
+    rows = Trainer(config, photos, *networks, progress=False).train_gan()
+    assert distributed.get_world_size() == 2
+    assert not any("skipped_steps" in row for row in rows)
+    for network in networks:
+        for name, weights in network.named_parameters():
+            first = weights.detach().clone()
+            distributed.broadcast(first, 0)
+            assert torch.equal(weights, first), name
+distributed.destroy_process_group()
+print("the same", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_processes_keep_the_same_weights_whatever_the_gan(thin, imagenet_file, tmp_path):
+    """Each draws its own points for a gradient penalty, and all sorts of networks are frozen."""
+    (tmp_path / "job.py").write_text(OTHER_GANS)
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [*LAUNCH, str(tmp_path / "job.py")]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.stdout.count("the same") == 2, done.stderr
+
+
 def same_weights(runs, first, second, norm):
     one, two = (load_checkpoint(runs / out / "checkpoints" / "last.pt") for out in (first, second))
     for ours, theirs in zip(one["history"], two["history"], strict=True):

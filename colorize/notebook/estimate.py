@@ -29,7 +29,8 @@ def photos_per_second(
     few = replace(photos.train, rows=photos.train.rows[:shown])
     nothing = replace(photos.val, rows=photos.val.rows[:0])
     # Two epochs, as the first pays for what a device sets up once.
-    epochs = {"pretrain_epochs": 0, "gan_epochs": 0, f"{stage}_epochs": 2}
+    epochs = {"pretrain_epochs": 0, "gan_epochs": 0, "discriminator_first": 0.0}
+    epochs[f"{stage}_epochs"] = 2
     trainer = Trainer(
         replace(config, repeats=math.ceil(shown / len(few)), **epochs),
         replace(photos, train=few, val=nothing),

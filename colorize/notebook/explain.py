@@ -89,6 +89,6 @@ def _from_pretrained(
     generator = load_generator(run / "pretrained")
     discriminator = PatchGAN(norm=config.discriminator_norm)
     few = replace(photos, train=replace(photos.train, rows=photos.train.rows[:_ENOUGH]))
-    changed = replace(config, gan_epochs=epochs, lambda_l1=lambda_l1)
+    changed = replace(config, gan_epochs=epochs, lambda_l1=lambda_l1, discriminator_first=0.0)
     Trainer(changed, few, generator, discriminator).train_gan()
     return generator.cpu().eval(), discriminator.cpu().eval()

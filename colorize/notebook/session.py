@@ -75,6 +75,7 @@ def open_run(config: RunConfig, out: Path) -> str:
     Raises:
         ColorizeError: the folder holds a run with other settings, or lies among the photos.
     """
+    config.train.check(config.data.size)
     if not config.train.pretrain_epochs + config.train.gan_epochs:
         raise ColorizeError("nothing to train: PRETRAIN_EPOCHS and GAN_EPOCHS are both 0")
     check_apart(config.data.source, out)

@@ -17,7 +17,8 @@ CONFIG = TrainConfig(batch_size=2, pretrain_epochs=3, gan_epochs=2, precision="f
 
 def test_speed_is_measured_and_the_networks_stay_as_they_are(photos, small_generator):
     before = copy.deepcopy(small_generator.state_dict())
-    speed = estimate.photos_per_second(CONFIG, photos, small_generator, PatchGAN(width=8), "gan", 2)
+    config = replace(CONFIG, gan_epochs=3, discriminator_first=2.0)
+    speed = estimate.photos_per_second(config, photos, small_generator, PatchGAN(width=8), "gan", 2)
     assert 0 < speed < float("inf")
     assert all(torch.equal(before[k], v) for k, v in small_generator.state_dict().items())
 
