@@ -25,7 +25,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python $(TESTS)
 
-# Notebooks, browser, soak, scripts.
+# Whole processes: the command line, servers, notebooks, a browser; ONNX; the soak; scripts.
 test-slow: $(READY)
 	$(BIN)/python $(TESTS) -m slow
 

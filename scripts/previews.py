@@ -73,7 +73,7 @@ def main() -> None:
         for name, parameters in PARAMETERS.items():
             path, executed = NOTEBOOKS / f"{name}.ipynb", Path(folder) / f"{name}.ipynb"
             papermill.execute_notebook(
-                path, executed, parameters, cwd=folder, kernel_name="python3"
+                path, executed, parameters, cwd=folder, kernel_name="python3", start_timeout=600
             )
             keep(path, executed)
             print(f"{path}: {path.stat().st_size:,} bytes")

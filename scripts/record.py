@@ -21,9 +21,9 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from colorize.system.files import ASSETS, write_whole
 
 WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
-EXAMPLE = 2  # of the page's: a stream in a wood
+EXAMPLE = 0  # of the page's: two dogs
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WAIT = 120_000  # milliseconds; a machine may be busy
+WAIT = 600_000  # milliseconds; a machine may be busy
 LOOK, MOVE = 1600, 250  # milliseconds a frame is shown: to be looked at, or on the way
 
 
@@ -47,24 +47,33 @@ def drag(page: Page, line: Locator, shares: list[float]) -> list[Image.Image]:
     return shots
 
 
+def wait_for_pictures(page: Page, but: str = "") -> None:
+    """Until grey and coloured are on the screen; the coloured one is not that of the address."""
+    there = """but => {
+        const shown = [...document.querySelectorAll('#shown img')];
+        return shown.length > 1 && shown.at(-1).src != but
+            && shown.every(img => img.complete && img.naturalWidth);
+    }"""
+    page.wait_for_function(there, arg=but)
+    page.wait_for_timeout(1000)  # to be painted
+
+
 def visit(page: Page) -> list[tuple[Image.Image, int]]:
     """Pictures of what a visitor does, and the milliseconds that each is shown."""
     page.wait_for_selector("#examples img")
     frames = [(shot(page), LOOK)]
     page.locator("#examples img").nth(EXAMPLE).click()
     page.wait_for_selector("#line:has-text('coloured in')")
-    page.wait_for_timeout(1000)  # the picture comes after the line
+    wait_for_pictures(page)  # they come after the line
     frames.append((shot(page), LOOK))
     frames += [(each, MOVE) for each in drag(page, page.locator("#shown"), [0.35, 0.2, 0.05])]
     frames.append((shot(page), LOOK))
     strength = page.get_by_label(re.compile("number input for Strength", re.IGNORECASE))
-    before = page.locator("#shown img").last.get_attribute("src")
+    before = page.locator("#shown img").last.evaluate("img => img.src")
     strength.fill("1.4")
     strength.press("Enter")
     strength.blur()
-    another = "src => [...document.querySelectorAll('#shown img')].at(-1)?.src != src"
-    page.wait_for_function(another, arg=before)
-    page.wait_for_timeout(1000)
+    wait_for_pictures(page, but=before)
     frames.append((shot(page), 2 * LOOK))
     return frames
 

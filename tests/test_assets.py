@@ -52,6 +52,7 @@ def script(name, *arguments):
     return said.getvalue()
 
 
+@pytest.mark.slow
 def test_shipped_weights_are_half_as_large_and_do_what_their_card_says(run, tmp_path):
     words = ["--val", f"scenes={run.parent / 'photos'}", "--out", tmp_path / "weights"]
     printed = script("ship.py", run, *words, "--size", 48, "--before", "an epoch of nothing")
@@ -85,6 +86,7 @@ def assert_told(line, generator, source, size, old_photo=False):
         assert cell == f"{measures[name]:.{len(cell.split('.')[1])}f}", name
 
 
+@pytest.mark.slow
 def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
     script("ship.py", run, "--val", f"x={run.parent / 'photos'}", "--out", tmp_path, "--share", 0.7)
     config = load_config(run)
@@ -97,6 +99,7 @@ def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
     assert card.count("## ") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # fastai's
 def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ASSETS.parent / "benchmarks"))
@@ -126,6 +129,7 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
             assert shades > (200 if name == "old-prints" else 1000)
 
 
+@pytest.mark.slow
 def test_weights_that_see_best_at_another_size_are_shipped_so(run, tmp_path):
     words = ("--val", f"scenes={run.parent / 'photos'}", "--size", "48", "--share", "0.9")
     script("ship.py", run, *words, "--working-size", "96", "--out", tmp_path / "weights")

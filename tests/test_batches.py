@@ -239,6 +239,7 @@ def compare_notes(process, port, results):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_with_other_photos_are_refused():
     """All of them, so that none waits for the others."""
     with socket.socket() as free:

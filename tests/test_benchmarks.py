@@ -101,6 +101,7 @@ def test_each_trial_changes_something(recipe):
         assert len(seen) == len(trials)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_reference_is_the_heavy_unet_and_ours_is_light(reference):
     networks = {"reference": reference.Reference(256).generator, "ours": Generator()}
@@ -125,6 +126,7 @@ def test_the_reference_prepares_photos_as_described(reference, tmp_path):
     raise AssertionError("L is neither the photo's nor its mirror image's")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_reference_learns(reference):
     torch.manual_seed(0)

@@ -386,6 +386,7 @@ def test_an_empty_name_is_a_usage_error(capsys, words):
     assert "an empty name" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_shell_may_close_a_stream_or_not_know_a_letter(tmp_path):
     write_photos(tmp_path, 1)
     words = f"{sys.executable} -m colorize predict scene-00.png"

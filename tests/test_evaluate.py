@@ -230,6 +230,7 @@ def measures(networks, monkeypatch):
     return Perceptual()
 
 
+@pytest.mark.slow
 def test_the_truth_is_at_no_distance_and_grey_is(measures, networks):
     photos = square_scenes(3, 64)
     rgb = photos.__getitems__([0, 1, 2])
@@ -244,6 +245,7 @@ def test_the_truth_is_at_no_distance_and_grey_is(measures, networks):
     assert grey.fid() > 1
 
 
+@pytest.mark.slow
 def test_one_photo_has_no_fid(measures):
     rgb = square_scenes(1, 64).__getitems__([0])
     measures(rgb, rgb)

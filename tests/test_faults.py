@@ -74,6 +74,7 @@ def fill(disk):
             file.flush()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path, mount):
     disk = mount(tmp_path / "disk", 2_000_000)
     command = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
@@ -90,6 +91,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path, mount):
     assert f"going on after pretrain epoch {kept}" in command.said
 
 
+@pytest.mark.slow
 def test_a_picture_that_finds_no_room_costs_no_checkpoint(tmp_path, mount):
     mount(tmp_path / "run" / "samples", 8)
     (tmp_path / "run" / "left_out.json").touch()  # as after a stop before the first checkpoint
@@ -98,6 +100,7 @@ def test_a_picture_that_finds_no_room_costs_no_checkpoint(tmp_path, mount):
     assert_usable(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_cache_without_room_is_one_line(tmp_path, mount):
     mount(tmp_path / "cache", 8)
     command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 1)
@@ -106,6 +109,7 @@ def test_a_cache_without_room_is_one_line(tmp_path, mount):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
 def test_a_result_without_room_leaves_no_half_of_it(tmp_path, mount, small_generator, suffix):
     disk = mount(tmp_path / "out", 4)
@@ -118,6 +122,7 @@ def test_a_result_without_room_leaves_no_half_of_it(tmp_path, mount, small_gener
     assert list(disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only_is_one_line(tmp_path, mount):
     disk = mount(tmp_path / "disk", 2_000_000)
     command = train(tmp_path, disk / "run", "--pretrain-epochs", 500)
@@ -131,6 +136,7 @@ def test_a_disk_that_becomes_read_only_is_one_line(tmp_path, mount):
     load_generator(disk / "run" / "generator")
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_is_one_line_at_once(tmp_path, mount):
     disk = mount(tmp_path / "disk", 100)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -141,6 +147,7 @@ def test_a_read_only_folder_is_one_line_at_once(tmp_path, mount):
     assert not (tmp_path / "cache").exists()  # before any work
 
 
+@pytest.mark.slow
 def test_photos_that_vanish_while_training_do_not_matter(tmp_path):
     """And what is put in their place is not looked at: an epoch is read from the cache."""
     command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
@@ -167,6 +174,7 @@ def test_a_photo_that_vanishes_while_it_is_decoded_is_left_out(tmp_path, monkeyp
     assert all(decoded.array[row].any() for row in range(60) if row != 50)
 
 
+@pytest.mark.slow
 def test_a_cache_removed_while_training_does_not_matter(tmp_path):
     command = train(tmp_path, tmp_path / "run", "--pretrain-epochs", 6)
     command.wait_until(checkpoint_path(tmp_path / "run").exists)
@@ -186,6 +194,7 @@ def test_a_killed_decoder_leaves_nothing_that_is_used(tmp_path):
     assert not litter.exists()
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_cache(tmp_path, monkeypatch):
     """One decodes; the other comes while it is at it, waits, and takes what there is then."""
     write_photos(tmp_path / "photos", 10)

@@ -33,6 +33,7 @@ def test_importing_the_package_is_quiet_and_light():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.slow
 def test_training_does_not_import_fastai():
     code = "import sys, colorize.run; print('fastai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

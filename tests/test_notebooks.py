@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 import papermill
 import pytest
-from conftest import scene
+from conftest import PATIENCE, scene
 from packaging.requirements import Requirement
 from PIL import Image
 
@@ -187,7 +187,13 @@ def run(name, folder, kernel="python3", **parameters):
     """Run a notebook in a folder as papermill does, and look at what it shows."""
     out = folder / f"{name}.ipynb"
     papermill.execute_notebook(
-        BY_NAME[name], out, parameters, cwd=folder, kernel_name=kernel, progress_bar=False
+        BY_NAME[name],
+        out,
+        parameters,
+        cwd=folder,
+        kernel_name=kernel,
+        progress_bar=False,
+        start_timeout=PATIENCE,
     )
     for cell in cells(out):
         outputs = cell["outputs"]

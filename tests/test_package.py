@@ -35,6 +35,7 @@ def installed(tmp_path_factory):
     return folder / "installed"
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_the_package_and_what_it_needs_from_assets(installed):
     def names(folder, kind):
         return {str(path.relative_to(folder)) for path in folder.rglob(kind)}
@@ -47,6 +48,7 @@ def test_a_wheel_holds_the_package_and_what_it_needs_from_assets(installed):
     }
 
 
+@pytest.mark.slow
 def test_an_installed_package_colours_and_has_its_photos(installed, tmp_path):
     Image.fromarray(scene(0, 300, 200)).convert("L").save(tmp_path / "photo.png")
     path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])

@@ -21,6 +21,8 @@ from colorize.pretrained import load_generator, save_weights
 from colorize.system.errors import ColorizeError
 from colorize.system.files import write_json
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 
 @pytest.fixture
 def weights(small_generator, tmp_path):
@@ -196,6 +198,7 @@ def exported(tmp_path_factory):
     return folder, generator.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(1, 32, 32), (3, 64, 64), (1, 97, 61), (2, 100, 256), (1, 333, 200)]
 )
@@ -210,12 +213,14 @@ def test_onnx_gives_the_numbers_of_torch(exported, shape):
     np.testing.assert_allclose(ab, wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_file_says_how_to_scale(exported):
     network = onnxruntime.InferenceSession(exported[0] / "deep" / "model.onnx")
     metadata = network.get_modelmeta().custom_metadata_map
     assert metadata == {"L_scale": "50.0", "ab_scale": "110.0", "working_size": "48"}
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_docs_colour_a_photo(exported, tmp_path, monkeypatch):
     from colorize import Colorizer
 
@@ -233,6 +238,7 @@ def test_the_lines_of_the_docs_colour_a_photo(exported, tmp_path, monkeypatch):
     assert np.abs(colored - np.asarray(wanted)).mean() < 2  # it clips what is outside sRGB
 
 
+@pytest.mark.slow
 def test_missing_packages_are_named(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "_NEEDED", ("onnx", "no_such_package"))
     with pytest.raises(ColorizeError, match="pip install no_such_package"):
@@ -240,6 +246,7 @@ def test_missing_packages_are_named(exported, tmp_path, monkeypatch):
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_hints_are_a_second_input_that_may_be_left_out(tmp_path):
     generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=48, hints=True)
     for name, weight in generator.named_parameters():

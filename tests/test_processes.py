@@ -62,6 +62,7 @@ def untrained(norm):
     return {"generator": generator, "discriminator": PatchGAN(norm=norm)}
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one(runs):
     """As nearly as sums in another order allow.
 
@@ -145,6 +146,7 @@ def same_weights(runs, first, second, norm):
             torch.testing.assert_close(ours[key], theirs[key], rtol=0.01, atol=0.01)
 
 
+@pytest.mark.slow
 def test_only_the_main_process_speaks_and_writes(runs):
     said = (runs / "two.txt").read_text()
     assert said.count("photos to train on") == 1
@@ -164,6 +166,7 @@ def children(process):
     return [int(number) for number in path.read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_process_that_dies_ends_the_others(runs):
     process = start(LAUNCH, runs, "dies", 2, "--pretrain-epochs", "1000")

@@ -100,7 +100,13 @@ def test_left_out_photos_are_written_down(tmp_path):
     path.write_bytes(b"no photo")
     config = RunConfig(
         data=DataConfig(source=str(tmp_path / "photos"), size=32),
-        train=TrainConfig(batch_size=3, pretrain_epochs=1, gan_epochs=0, encoder_weights="none"),
+        train=TrainConfig(
+            batch_size=3,
+            pretrain_epochs=1,
+            gan_epochs=0,
+            encoder_weights="none",
+            precision="fp32",
+        ),
     )
     run.run_training(config, tmp_path / "run")
     left_out = json.loads((tmp_path / "run" / "left_out.json").read_text())
@@ -129,6 +135,7 @@ def test_spectral_norm_and_kept_epochs_go_on_after_a_stop(tmp_path):
             gan_epochs=1,
             encoder_weights="none",
             discriminator_norm="spectral",
+            precision="fp32",
         ),
     )
     out = tmp_path / "run"
@@ -146,6 +153,7 @@ def fine_tuning(tmp_path, **settings):
     """The settings of a run that goes on from weights and does not change them."""
     write_photos(tmp_path / "photos", 6)
     unchanging = {"pretrain_lr": 0.0, "batch_size": 2, "pretrain_epochs": 1, "gan_epochs": 0}
+    unchanging["precision"] = "fp32"
     start = str(tmp_path / "start")
     return RunConfig(
         DataConfig(str(tmp_path / "photos"), 32, val_fraction=0.2),

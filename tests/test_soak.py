@@ -1,7 +1,7 @@
 """A short version of soak.py: kills at random moments, and all that a stop must not cost."""
 
 import pytest
-from conftest import write_photos
+from conftest import PATIENCE, write_photos
 from soak import command, differences, soak, start
 
 
@@ -13,5 +13,5 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
     assert result.kills >= 3  # a fast machine may be done before the last
     assert max(result.steps_lost) <= 3  # an epoch
     unbroken = start(command(tmp_path, tmp_path / "unbroken", 4, 10), tmp_path / "log")
-    assert unbroken.wait(300) == 0
+    assert unbroken.wait(PATIENCE) == 0
     assert differences(tmp_path / "broken", tmp_path / "unbroken") == []

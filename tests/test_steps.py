@@ -15,6 +15,8 @@ from colorize.losses import gan_loss, gradient_penalty, l1_loss
 from colorize.steps import gan_step, pretrain_step
 from colorize.training.memory import Accumulation
 
+pytestmark = pytest.mark.usefixtures("thin")
+
 BACKWARD = torch.Tensor.backward
 
 

@@ -150,6 +150,7 @@ for arguments, count in ((other, 2), (job, 3), (job, 1), (other, 2)):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_train_and_hand_back_the_weights(tmp_path):
     out = tmp_path / "run"
     done = subprocess.run(
@@ -177,6 +178,7 @@ def test_several_processes_train_and_hand_back_the_weights(tmp_path):
     assert names == ["gan-001.png", "pretrain-001.png"]
 
 
+@pytest.mark.slow
 def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
     """In the first epoch, when there is nothing else."""
     out = tmp_path / "run"

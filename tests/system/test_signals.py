@@ -30,6 +30,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_stops_a_run_in_order(tmp_path, how):
     if signal.getsignal(how) is signal.SIG_IGN:
@@ -57,6 +58,7 @@ def test_a_request_that_python_drops_is_made_again():
         assert process.communicate(timeout=PATIENCE)[0] == "stopped\n"
 
 
+@pytest.mark.slow
 def test_a_stop_before_the_first_checkpoint_says_to_start_again(tmp_path):
     write_photos(tmp_path / "photos", 150)  # a first epoch that a slow signal still finds at work
     words = ["train", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]

@@ -40,12 +40,15 @@ def test_fp16_on_a_cpu_is_refused():
 
 
 def test_the_speedup_is_measured(monkeypatch):
-    """By a clock on which a convolution takes a second, and a quarter of it in bf16."""
+    """By a clock on which a convolution takes a second, and a quarter of it in bf16.
+
+    Of a corner of the picture: bf16 takes long where there is none.
+    """
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
     convolve = torch.nn.Conv2d.forward
 
     def take_time(self, x):
-        y = convolve(self, x)
+        y = convolve(self, x[..., :4, :4])
         clock.now += 0.25 if y.dtype == torch.bfloat16 else 1.0
         return y
 

@@ -78,6 +78,7 @@ def test_what_is_no_hint_is_one_line(painter, grey, asked, line):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811, PLR0915
     save_weights(hinted, tmp_path / "weights")
     Image.fromarray(scene(0, 320, 240)).save(tmp_path / "photo.png")

@@ -352,6 +352,7 @@ def test_on_a_phone_everything_fits(browser, served):
     phone.close()
 
 
+@pytest.mark.slow
 def test_no_file_of_the_machine_can_be_read(served):
     secret = served.folder / "secret.png"
     for path in (secret, "/etc/hostname", "../secret.png", served.temporary):
@@ -362,6 +363,7 @@ def test_no_file_of_the_machine_can_be_read(served):
         assert not answer["success"], path
 
 
+@pytest.mark.slow
 def test_an_address_is_not_fetched(served):
     url = f"{served.url}/theme.css"
     answer = served.color({"path": url, "url": url, "meta": {"_type": "gradio.FileData"}})
@@ -380,6 +382,7 @@ def png(width, height):
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_knobs_beyond_their_ends_are_refused(served):
     photo = uploaded(served, png(80, 64))
     assert "coloured in" in json.dumps(served.color(photo)["output"])
@@ -389,6 +392,7 @@ def test_knobs_beyond_their_ends_are_refused(served):
         assert "that is no number" in json.dumps(served.color(photo, **knobs)["output"])
 
 
+@pytest.mark.slow
 def test_a_client_cannot_have_a_folder_removed(served):
     (served.folder / "kept").mkdir()
     (served.folder / "kept" / "file").touch()
@@ -396,6 +400,7 @@ def test_a_client_cannot_have_a_folder_removed(served):
     assert (served.folder / "kept" / "file").exists()
 
 
+@pytest.mark.slow
 def test_only_the_newest_results_of_a_visitor_are_kept(served):
     (results,) = served.temporary.glob(f"{TEMPORARY}/cache/results")
     photo = uploaded(served, png(80, 64))
@@ -415,6 +420,7 @@ def post_file(served, name, *contents):
     )
 
 
+@pytest.mark.slow
 def test_uploads_stay_in_the_temporary_folder_and_are_limited(served):
     status, body = post_file(served, "../../../../evil.jpg", b"x")
     assert status == 200
@@ -426,6 +432,7 @@ def test_uploads_stay_in_the_temporary_folder_and_are_limited(served):
         assert post_file(served, "large.jpg", *contents) == (413, "at most 51 MB at once")
 
 
+@pytest.mark.slow
 def test_a_full_folder_takes_no_more(served):
     (cache,) = served.temporary.glob(f"{TEMPORARY}/cache")
     with open(cache / "large", "wb") as file:
@@ -435,6 +442,7 @@ def test_a_full_folder_takes_no_more(served):
     assert post_file(served, "photo.jpg", b"x")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_line(served, weights):
     done = subprocess.run(
         served.command, capture_output=True, text=True, check=False, timeout=PATIENCE
@@ -444,6 +452,7 @@ def test_a_taken_port_is_one_line(served, weights):
     assert line.startswith(f"colorize: cannot listen on 127.0.0.1, port {served.port} ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_leaves_nothing_behind(tmp_path, weights, how):
     if signal.getsignal(how) is signal.SIG_IGN:
@@ -455,6 +464,7 @@ def test_stopping_leaves_nothing_behind(tmp_path, weights, how):
     assert list(page.temporary.glob(TEMPORARY)) == []
 
 
+@pytest.mark.slow
 def test_stopping_waits_for_the_photo_in_work(tmp_path, weights):
     page = Served(tmp_path, weights)
     photo = uploaded(page, png(3000, 2000))
@@ -471,6 +481,7 @@ def suppress_all(function, *args):
         function(*args)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no Linux")
 def test_only_this_machine_is_let_in(served):
     tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))

@@ -27,7 +27,13 @@ def run(tmp_path_factory):
     write_photos(folder / "my photos", 8)
     config = RunConfig(
         DataConfig(str(folder / "my photos"), size=32, val_fraction=0.25),
-        TrainConfig(batch_size=3, pretrain_epochs=2, gan_epochs=1, encoder_weights="none"),
+        TrainConfig(
+            batch_size=3,
+            pretrain_epochs=2,
+            gan_epochs=1,
+            encoder_weights="none",
+            precision="fp32",
+        ),
     )
     run_training(config, folder / "run")
     return folder / "run"
