@@ -26,7 +26,7 @@ PARAMETERS = {
     "how_it_works": {},
     "evaluate": {"WEIGHTS": "runs/colorize/generator"},  # of the first one
 }
-WIDTH, QUALITY = 720, 75  # pixels of a kept picture, and its JPEG quality: notebooks stay small
+WIDTH, QUALITY = 640, 70  # pixels of a kept picture, and its JPEG quality: notebooks stay small
 
 
 def small(jpeg: str) -> str:

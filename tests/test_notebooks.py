@@ -212,14 +212,21 @@ def run(name, folder, kernel="python3", **parameters):
 def finished(tmp_path_factory):
     """The main notebook, run on the built-in photos."""
     folder = tmp_path_factory.mktemp("main")
-    parameters = {"DATA": "builtin", "SIZE": 64, "PRETRAIN_EPOCHS": 2, "GAN_EPOCHS": 1}
+    parameters = {
+        "DATA": "builtin",
+        "SIZE": 64,
+        "PRETRAIN_EPOCHS": 2,
+        "GAN_EPOCHS": 1,
+        "HINTS": True,
+    }
     return folder, *run("colorize", folder, **parameters), parameters
 
 
 @pytest.mark.slow
 def test_the_main_notebook_runs_to_the_end(finished):
     folder, _, shown, _ = finished
-    assert len(shown) == 8  # channels, curves and grid of both stages, two comparisons, own photo
+    # Channels, curves and grid of both stages, two comparisons, own photo without and with hints.
+    assert len(shown) == 9
     metrics = json.loads((folder / "runs" / "colorize" / "metrics.json").read_text())
     assert metrics["generator"]["colorfulness"] > 5
     assert (folder / "runs" / "colorize" / "generator.zip").is_file()
@@ -235,20 +242,21 @@ def test_running_it_again_goes_on_and_trains_nothing_twice(finished):
     before = weights.read_bytes()
     _, shown = run("colorize", folder, **parameters)
     assert weights.read_bytes() == before
-    assert len(shown) == 8  # those of the first time, from the run folder
+    assert len(shown) == 9  # those of the first time, from the run folder
 
 
 @pytest.mark.slow
 def test_how_it_works_runs_to_the_end(tmp_path):
     _, shown = run("how_it_works", tmp_path, GAN_EPOCHS=2)
-    assert len(shown) == 8  # channels, curves and grid, two versions, histograms, skips, D, lambda
+    # Channels, curves and grid, two versions, histograms, skips, D, lambda, hints.
+    assert len(shown) == 9
 
 
 @pytest.mark.slow
 def test_how_it_works_takes_a_run_of_ones_own(finished, tmp_path):
     folder = finished[0]
     _, shown = run("how_it_works", tmp_path, RUN=str(folder / "runs" / "colorize"))
-    assert len(shown) == 6
+    assert len(shown) == 7
 
 
 @pytest.mark.slow

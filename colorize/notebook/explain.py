@@ -38,6 +38,21 @@ def _with_opposites(photos: PhotoSet) -> PhotoSet:
     return PhotoSet(both.numpy(), np.arange(len(both)), names, photos.colorfulness * 2)
 
 
+def liveliest(ab: Tensor, side: int = 9) -> list[Tensor]:
+    """For each photo the square with the strongest colour, as `hints.true_hints` takes squares.
+
+    Args:
+        ab: scaled, (B, 2, H, W).
+        side: of a square, pixels; at most 9.
+
+    Returns:
+        For each photo (1, 3): top, left, side.
+    """
+    chroma = nn.functional.avg_pool2d(ab, side, stride=1).norm(dim=1)
+    places = chroma.flatten(1).argmax(1).tolist()
+    return [torch.tensor([[*divmod(place, chroma.shape[-1]), side]]) for place in places]
+
+
 @torch.no_grad()
 def without_skip(generator: Generator, skip: int | None, L: Tensor) -> Tensor:
     """Scaled ab for scaled L (B, 1, H, W), with what one skip connection brings set to zero.

@@ -102,12 +102,19 @@ def ambiguous_run(out: Path, gan_epochs: int) -> tuple[RunConfig, Photos]:
     """Train on the built-in photos in their own and in opposite colours, shown as it goes.
 
     Minutes on a CPU; goes on where it was stopped. A small weight of L1 leaves the choice between
-    the two to the GAN.
+    the two to the GAN. Half of the time a photo shows some places' colours: hints.
 
     Returns:
         The settings, and the photos; see `explain.ambiguous`.
     """
-    train = TrainConfig(batch_size=8, pretrain_epochs=2, gan_epochs=gan_epochs, lambda_l1=20.0)
+    train = TrainConfig(
+        batch_size=8,
+        pretrain_epochs=2,
+        gan_epochs=gan_epochs,
+        lambda_l1=20.0,
+        hints=True,
+        hint_share=0.5,
+    )
     config = make_config(DataConfig("builtin", size=96), train, out)
     config = replace(config, train=replace(config.train, repeats=config.train.repeats // 2))
     photos = ambiguous(load_photos(config.data, config.train.seed))

@@ -10,6 +10,7 @@ from colorize.notebook.explain import (
     ambiguous,
     field_of_view,
     fresh_discriminator,
+    liveliest,
     vary_lambda,
     without_skip,
 )
@@ -35,6 +36,15 @@ def test_the_field_of_view_is_the_papers(layers, side):
     assert (width, height) == (side, side)
     assert left == pytest.approx((128 - side) / 2, abs=8)
     assert top == left
+
+
+def test_the_liveliest_square_is_where_the_colour_is():
+    ab = torch.zeros(2, 2, 40, 30)
+    ab[0, 1, 20:29, 7:16] = -0.5
+    ab[1, :, 31:, 21:] = 0.3
+    ab[1, 0, 3, 3] = 1.0  # a single pixel is no thing
+    squares = torch.cat(liveliest(ab))
+    assert squares.tolist() == [[20, 7, 9], [31, 21, 9]]
 
 
 @pytest.fixture
