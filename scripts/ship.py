@@ -107,15 +107,20 @@ def without_hints(generator: Generator) -> Generator:
 def strengthen(generator: Generator, photos: PhotoSet, share: float) -> float:
     """Scale the colours until their mean colourfulness is a share of the truth's.
 
+    A hint is then seen as that much weaker, so that its place still gets its colour.
+
     Returns:
         The factor. It goes into the last convolution, before its tanh.
     """
     factor = 1.0
+    hinted = [part.from_hints for part in (generator.encoder.stem, generator.stages[-1])]
     for _ in range(3):  # colourfulness is nearly, but not quite, proportional to it
         found = measure(at_working_size(generator), photos)
         step = share * found["true_colorfulness"] / found["colorfulness"]
         for parameter in generator.head.parameters():
             parameter.data *= step
+        for convolution in filter(None, hinted):
+            convolution.weight.data[:, :2] /= step  # ab, not the mask
         factor *= step
     return factor
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import BROWSER, write_photos
+from conftest import BROWSER, SMALL_WIDTHS, write_photos
 from PIL import Image
 from safetensors import safe_open
 from skimage.color import rgb2lab
 
 from colorize import Colorizer, cli
-from colorize.dataset import load_photo_set, load_photos
+from colorize.dataset import PhotoSet, load_photo_set, load_photos
 from colorize.evaluate import at_working_size, measure
+from colorize.generator import Generator
 from colorize.pretrained import load_generator
 from colorize.run import load_config
 from colorize.system.files import write_json
@@ -99,7 +100,32 @@ def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
     assert card.count("## ") == 4
 
 
+<<<<<<< HEAD
 @pytest.mark.slow
+=======
+def test_stronger_colours_leave_hints_as_they_are(monkeypatch):
+    monkeypatch.syspath_prepend(str(ASSETS.parent / "scripts"))
+    from ship import strengthen
+
+    torch.manual_seed(0)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32, hints=True).eval()
+    torch.nn.init.normal_(generator.head.weight, std=0.02)
+    for part in (generator.encoder.stem, generator.stages[-1]):
+        torch.nn.init.normal_(part.from_hints.weight, std=0.1)
+    L, hints = torch.rand(2, 1, 32, 32) - 0.5, torch.zeros(2, 3, 32, 32)
+    hints[:, :, 10:15, 10:15] = torch.tensor([0.2, -0.1, 1]).view(3, 1, 1)
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    photos = PhotoSet(rgb, np.arange(4), list("abcd"), [50.0] * 4)
+    with torch.no_grad():
+        before = generator(L, hints).atanh()
+        factor = strengthen(generator, photos, 0.7)
+        hints[:, :2] *= factor
+        after = generator(L, hints).atanh()
+    assert factor > 1.1
+    torch.testing.assert_close(after, factor * before, rtol=1e-3, atol=1e-4)
+
+
+>>>>>>> 1d7fa72 (ship: stronger colours see hints as weaker, so that a hint's place keeps its colour)
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # fastai's
 def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ASSETS.parent / "benchmarks"))
