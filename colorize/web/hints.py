@@ -334,7 +334,7 @@ function received() {
   if (value.fresh || value.loaded) { hints = value.hints; chosen = -1; place = null; }
   size = [value.width, value.height];
   if (value.picture) $("img").src = value.picture;
-  showColors(chosen >= 0 || place ? value.colors : []);
+  if (!value.turned) showColors(chosen >= 0 || place ? value.colors : []);
   draw();
 }
 watch("value", received);

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,9 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             shutil.rmtree(old.parent, ignore_errors=True)
         return shown, gr.DownloadButton(value=file, interactive=True), line, [*kept[-1:], file]
 
+    def color_again(state: tuple | None, *knobs: Any) -> tuple:
+        return color(*knobs, state[2] if state else ())
+
     examples = _examples(folder / "examples")
     with gr.Blocks(title="colorize", analytics_enabled=False, delete_cache=(600, _KEPT)) as page:
         gr.Markdown(_INTRO)
@@ -123,49 +126,48 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
         knobs = [photo, strength, size, flip]
         kept = gr.State([])  # results of this visitor
+        state = gr.State(None)  # the grey photo as shown, the size of the whole, and the hints
 
         def pick(event: gr.SelectData) -> str | None:
             return dict(enumerate(examples)).get(event.index)
 
         gallery.select(pick, None, photo, show_progress="hidden", api_visibility="private")
-        job = gr.on(
-            [photo.change, strength.release, size.release, flip.change],
-            color,
-            [*knobs, kept],
-            [shown, download, line, kept],
-            show_progress_on=shown,
-            trigger_mode="always_last",
-            concurrency_limit=1,  # one photo uses all cores
-            api_visibility="private",
-        )
+        outputs = [shown, download, line, kept]
+        coloring = {
+            "show_progress_on": shown,
+            "trigger_mode": "always_last",
+            "concurrency_limit": 1,  # one photo uses all cores
+            "api_visibility": "private",
+        }
+        first = photo.change(color, [*knobs, kept], outputs, **coloring)
+        turned = [strength.release, size.release, flip.change]
+        again = gr.on(turned, color_again, [state, *knobs, kept], outputs, **coloring)
         photo.clear(  # a photo that is still in work would come back
             lambda: (None, gr.DownloadButton(value=None, interactive=False), ""),
             None,
             [shown, download, line],
-            cancels=[job],
+            cancels=[first, again],
             queue=False,
             api_visibility="private",
         )
         if colorizer.generator.hints:
-            outputs = (shown, download, line)
-            _take_hints(colorizer, busy, color, knobs, kept, editor, full, outputs)
+            _take_hints(colorizer, busy, knobs, state, editor, full, outputs)
+            full.click(color_again, [state, *knobs, kept], outputs, **coloring)
     return page.queue(max_size=_WAITING, api_open=False)
 
 
 def _take_hints(
     colorizer: Colorizer,
     busy: threading.Lock,
-    color: Callable[..., tuple],
     knobs: Sequence[gr.components.Component],
-    kept: gr.State,
+    state: gr.State,
     editor: gr.HTML,
     full: gr.Button,
     outputs: Sequence[gr.components.Component],
 ) -> None:
     """Let a visitor say what colour things are; the photo as shown follows at once."""
     photo, *settings = knobs
-    shown, download, line = outputs
-    state = gr.State(None)  # the grey photo as shown, the size of the whole, and the hints
+    shown, download, line, _ = outputs
 
     def painter(strength: float, size: float, flip: bool) -> Colorizer:
         if math.isnan(strength) or math.isnan(size):
@@ -210,20 +212,29 @@ def _take_hints(
         none = gr.DownloadButton(value=None, interactive=False)  # it is of other colours
         return value, gr.Button(interactive=True), (grey, colored), none, told, state
 
-    def finish(state: tuple | None, kept: list[Path], *knobs: Any) -> tuple:
-        return color(*knobs, kept, state[2] if state else ())
+    def turned(state: tuple | None, *settings: float) -> dict:
+        if state is None:
+            return gr.skip()
+        grey, whole, hints = state
+        asked = {"hints": [dict(zip(("x", "y", "color"), hint, strict=True)) for hint in hints]}
+        try:
+            with busy:
+                value, _ = edit(painter(*settings), grey, whole, asked)
+        except ColorizeError:
+            return gr.skip()  # the other half of the page says why
+        return value | {"turned": True}
 
-    private = {"api_visibility": "private", "concurrency_limit": 1}
-    photo.change(begin, knobs, [editor, full, state], show_progress="hidden", **private)
+    private = {"api_visibility": "private", "concurrency_limit": 1, "show_progress": "hidden"}
+    photo.change(begin, knobs, [editor, full, state], **private)
+    knobs_turned = [knob.release for knob in settings[:2]] + [settings[2].change]
+    gr.on(knobs_turned, turned, [state, *settings], editor, **private)
     editor.submit(
         change,
         [state, *settings],
         [editor, full, shown, download, line, state],
-        show_progress="hidden",
         trigger_mode="multiple",
         **private,
     )
-    full.click(finish, [state, kept, *knobs], [*outputs, kept], show_progress_on=shown, **private)
 
 
 def _take_uploads_alone(photo: gr.File) -> None:
