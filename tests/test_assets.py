@@ -100,9 +100,6 @@ def test_colours_are_strengthened_to_a_share_of_the_truths(run, tmp_path):
     assert card.count("## ") == 4
 
 
-<<<<<<< HEAD
-@pytest.mark.slow
-=======
 def test_stronger_colours_leave_hints_as_they_are(monkeypatch):
     monkeypatch.syspath_prepend(str(ASSETS.parent / "scripts"))
     from ship import strengthen
@@ -125,7 +122,7 @@ def test_stronger_colours_leave_hints_as_they_are(monkeypatch):
     torch.testing.assert_close(after, factor * before, rtol=1e-3, atol=1e-4)
 
 
->>>>>>> 1d7fa72 (ship: stronger colours see hints as weaker, so that a hint's place keeps its colour)
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # fastai's
 def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ASSETS.parent / "benchmarks"))
