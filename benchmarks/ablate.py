@@ -17,7 +17,6 @@ from unittest.mock import patch
 
 import torch
 from accelerate import PartialState
-from machine import commit, describe
 from ours import noise_batch, noise_trainer, repeat, seconds_of
 from reference import Reference
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from colorize.config import TrainConfig
 from colorize.losses import gan_loss, l1_loss
 from colorize.system.errors import first_line
 from colorize.system.files import write_json
+from colorize.system.machine import commit, describe
 from colorize.trainer import Trainer
 from colorize.training.memory import Accumulation, Losses
 from colorize.training.optimizers import weight_average

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import commit, cores, describe
 from ours import make_trainer, photo_set, repeat, seconds_of, spare
 from PIL import Image
 from reference import Reference, loader
@@ -43,6 +42,7 @@ from colorize.dataset import (
 from colorize.photos.cache import decode_once
 from colorize.photos.sources import builtin_photos
 from colorize.system.files import write_json
+from colorize.system.machine import commit, cores, describe
 from colorize.trainer import run_epoch
 
 RESULTS = Path(__file__).with_name("results.json")

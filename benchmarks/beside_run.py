@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from equal_time import COLUMNS, Rival
-from machine import commit, describe
 
 from colorize.dataset import PhotoSet, load_photo_set, load_photos, spread, to_network
 from colorize.evaluate import measure
@@ -25,6 +24,7 @@ from colorize.photos.sources import source_paths
 from colorize.pretrained import load_generator
 from colorize.run import load_config
 from colorize.system.files import write_json
+from colorize.system.machine import commit, describe
 from colorize.viz import compare, save
 
 WEIGHTS = {"pretrain": "pretrained", "gan": "generator"}  # of a stage, in the run's folder

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from machine import commit, describe
 from reference import Reference, loader
 from torch import Tensor
 
@@ -33,6 +32,7 @@ from colorize.generator import Generator
 from colorize.notebook.estimate import photos_per_second
 from colorize.photos.sources import source_paths
 from colorize.system.files import write_json
+from colorize.system.machine import commit, describe
 from colorize.trainer import EpochReport, Trainer
 from colorize.viz import grid, save
 

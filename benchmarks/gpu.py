@@ -27,9 +27,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import torch
-from machine import commit, describe
 
 from colorize.system.files import write_json
+from colorize.system.machine import commit, describe
 
 PROJECT = Path(__file__).parent.parent
 BENCHMARKS = PROJECT / "benchmarks"

@@ -19,7 +19,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from machine import commit, describe
 from torch import Tensor
 from trials import TRIALS, Setup
 
@@ -28,6 +27,7 @@ from colorize.dataset import PhotoSet, load_photo_set, load_photos
 from colorize.discriminator import PatchGAN
 from colorize.evaluate import measure
 from colorize.generator import Generator
+from colorize.system.machine import commit, describe
 from colorize.trainer import Trainer
 
 COLUMNS = ("l1", "psnr", "ssim", "ciede2000", "colorfulness", "delta_colorfulness")

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from machine import commit, describe
 from ours import noise_batch, noise_trainer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -32,6 +31,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from where import seconds
 
 from colorize.system.files import write_json
+from colorize.system.machine import commit, describe
 
 WITHIN, BETWEEN = 20e-6, 50e-6  # s a message, in a host and between hosts: assumed, not measured
 

@@ -16,13 +16,14 @@ from statistics import median
 from typing import Any
 
 import torch
-from machine import commit, describe, peak_gb
+from machine import peak_gb
 from ours import noise_batch, noise_trainer, seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from colorize.dataset import crop_flip, random_crops, to_network, train_loader
 from colorize.losses import gan_loss, l1_loss
 from colorize.system.files import write_json
+from colorize.system.machine import commit, describe
 from colorize.trainer import Trainer
 from colorize.training.optimizers import gan_optimizer
 

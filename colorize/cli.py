@@ -7,22 +7,21 @@ import importlib.metadata
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from colorize.config import (
-    DISCRIMINATOR_LAYERS,
-    DISCRIMINATOR_NORMS,
-    DISCRIMINATORS,
-    ENCODER_WEIGHTS,
-    ENCODERS,
-    OBJECTIVES,
-    PRECISIONS,
-    DataConfig,
-    RunConfig,
-    TrainConfig,
+from colorize.config import RunConfig
+from colorize.options import (
+    add_settings,
+    in_range,
+    positive,
+    settings,
+    size,
+    some_name,
+    some_path,
+    source,
+    variants,
 )
 from colorize.system.errors import ColorizeError, one_line, printable
 from colorize.system.signals import stop_in_order
@@ -67,6 +66,8 @@ def _have_streams() -> None:
 
 
 def _how_to_go_on(args: argparse.Namespace) -> str:
+    if args.command == "race":
+        return "; the same command goes on, and what is finished is not run again"
     if args.command != "train":
         return ""
     from colorize.training.checkpoint import has_checkpoint
@@ -102,6 +103,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on from RUN's last checkpoint")
     add_settings(train)
     train.set_defaults(run=_train)
+
+    _add_race(commands)
 
     predict = commands.add_parser("predict", help="colour photos, or all photos in folders")
     predict.add_argument("photos", type=some_path, nargs="+", metavar="PHOTO|FOLDER")
@@ -151,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     evaluate = commands.add_parser("evaluate", help="measure weights on a folder of colour photos")
-    evaluate.add_argument("--data", type=_given, required=True, metavar="FOLDER|coco|builtin")
+    evaluate.add_argument("--data", type=some_name, required=True, metavar="FOLDER|coco|builtin")
     add_weights(evaluate)
     evaluate.add_argument(
         "--size",
@@ -190,6 +193,43 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_race(commands: Any) -> None:
+    race = commands.add_parser("race", help="compare variants of training, with several seeds")
+    race.add_argument(
+        "--out", type=some_path, required=True, metavar="FOLDER", help="for all that comes out"
+    )
+    race.add_argument(
+        "--vary",
+        action="append",
+        required=True,
+        metavar="SETTINGS",
+        help="settings of train, as objective=bce,hinge or 'objective=hinge gan-lr=1e-4,2e-4' "
+        "(each with each) or default (nothing changed); may be given again, for more variants",
+    )
+    long = race.add_mutually_exclusive_group()
+    long.add_argument(
+        "--minutes",
+        type=in_range(float, 0.001, 1e5, "a number of minutes, 0.001 or more"),
+        metavar="N",
+        help="of training, for each variant and seed (default: 10)",
+    )
+    long.add_argument("--photos", type=positive, metavar="N", help="or that many photos for each")
+    race.add_argument(
+        "--seeds", type=positive, default=2, metavar="N", help="runs of each variant (default: 2)"
+    )
+    race.add_argument(
+        "--stage",
+        choices=("gan", "pretrain"),
+        default="gan",
+        help="what is raced: the GAN, after L1 that all share, or L1 (default: gan)",
+    )
+    race.add_argument(
+        "--val", type=source, metavar="FOLDER", help="measure on these, not on those held out"
+    )
+    add_settings(race)
+    race.set_defaults(run=_race, usage=race.error)
+
+
 def _demo(args: argparse.Namespace) -> None:
     from colorize.run import run_demo
 
@@ -221,6 +261,28 @@ def _start_or_go_on(args: argparse.Namespace) -> None:
             "leave those options out, or start in another folder"
         )
     run_training(wanted, args.out, resume=True)
+
+
+def _race(args: argparse.Namespace) -> int:
+    base = settings(args, RunConfig())
+    for name in ("gan_epochs", "epoch_photos"):
+        if f"TrainConfig.{name}" in vars(args):
+            option = name.replace("_", "-")
+            args.usage(f"argument --{option}: --minutes or --photos decides how long a race is")
+    try:
+        compared = variants(args.vary, base)
+    except ColorizeError as error:
+        args.usage(f"argument --vary: {error}")
+    from colorize.race import Race, run_race
+
+    minutes = None if args.photos else args.minutes or 10.0
+    job = (minutes, args.photos, args.seeds, args.stage, args.val)
+    record = run_race(Race(base, compared, args.out, *job))
+    if record["results"]:
+        print((args.out / "table.md").read_text(encoding="utf-8"), end="")
+    for name, reason in record["failed"].items():
+        _complain(f"{name}: {reason}")
+    return 1 if record["failed"] else 0
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -311,202 +373,13 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     """The option that names a trained network."""
     parser.add_argument(
         "--weights",
-        type=_given,
+        type=some_name,
         help="weights folder, or its name on the hub (default: those that come along)",
     )
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Options of `train`. What is not given stays out of the namespace; see `settings`."""
-
-    def add(name: str, config: type, field: str | None = None, **options: object) -> None:
-        field = field or name[2:].replace("-", "_")
-        default = getattr(config(), field)
-        text = options.pop("help")
-        parser.add_argument(
-            name,
-            dest=f"{config.__name__}.{field}",
-            default=argparse.SUPPRESS,
-            help=text if default is None else f"{text} (default: {default})",
-            **({} if options.keys() & {"choices", "action"} else {"metavar": "N"}) | options,
-        )
-
-    data, train = DataConfig, TrainConfig
-    add(
-        "--data",
-        data,
-        "source",
-        type=_source,
-        metavar="coco|builtin|FOLDER",
-        help="photos to train on",
-    )
-    add("--size", data, type=size, help="side of the training crops, pixels")
-    add(
-        "--min-crop-area",
-        train,
-        type=_share,
-        metavar="F",
-        help="least area of a random crop, as a share of size x size; 0.4 for long runs",
-    )
-    add(
-        "--lightness-jitter",
-        train,
-        type=_part,
-        metavar="S",
-        help="spread of a random gamma on lightness; 0.25 for long runs",
-    )
-    add(
-        "--old-photo",
-        train,
-        type=_part,
-        metavar="SHARE",
-        help="share of the photos that are shown as old prints: faded, grainy, scratched",
-    )
-    add(
-        "--hints",
-        train,
-        action="store_true",
-        help="teach the generator colour hints, for `predict --hints` and the web page",
-    )
-    add(
-        "--hint-share",
-        train,
-        type=_part,
-        metavar="SHARE",
-        help="with --hints, share of the photos that get any",
-    )
-    add("--batch-size", train, type=_positive, help="photos in a step")
-    add("--pretrain-epochs", train, type=_count, help="epochs with L1 alone")
-    add("--gan-epochs", train, type=_count, help="epochs with GAN loss and L1")
-    add("--encoder", RunConfig, choices=ENCODERS, help="the U-Net's encoder")
-    add(
-        "--start-weights",
-        train,
-        type=_weights,
-        metavar="WEIGHTS",
-        help="weights folder, or its name on the hub, to go on from; with --pretrain-lr 1e-4 or so",
-    )
-    add(
-        "--encoder-weights",
-        train,
-        choices=ENCODER_WEIGHTS,
-        help="auto takes ImageNet's if they can be had",
-    )
-    add("--max-photos", data, type=_positive, help="use this many (default: all)")
-    add("--val-fraction", data, type=_fraction, metavar="F", help="share held out")
-    add(
-        "--cache",
-        data,
-        type=_absolute,
-        metavar="DIR",
-        help="folder for decoded photos (default: ~/.cache/colorize)",
-    )
-    add("--pretrain-lr", train, type=_rate, help="peak learning rate with L1 alone")
-    add(
-        "--encoder-lr",
-        train,
-        type=_rate,
-        metavar="SHARE",
-        help="the encoder's share of it; by default 0.1 with ImageNet weights, 1 without",
-    )
-    add("--gan-lr", train, type=_rate, help="learning rate of both networks after it")
-    add("--lambda-l1", train, type=_rate, help="weight of L1 beside the GAN loss")
-    add(
-        "--lambda-features",
-        train,
-        type=_rate,
-        help="weight of the feature loss beside them; its ResNet-18 is downloaded on first use",
-    )
-    add("--objective", train, choices=OBJECTIVES, help="GAN objective")
-    add("--lambda-penalty", train, type=_rate, help="weight of the gradient penalty in wgan-gp")
-    add(
-        "--discriminator",
-        train,
-        choices=DISCRIMINATORS,
-        help="one PatchGAN, one for each of three scales, or one on features of a ResNet-18",
-    )
-    add(
-        "--discriminator-layers",
-        train,
-        type=int,
-        choices=DISCRIMINATOR_LAYERS,
-        help="halvings of a PatchGAN; it judges patches of 16, 34, 70, 142 or 286 pixels",
-    )
-    add(
-        "--discriminator-norm",
-        train,
-        choices=DISCRIMINATOR_NORMS,
-        help="spectral norm gives calmer colours than batch norm; wgan-gp takes layer or spectral",
-    )
-    add(
-        "--discriminator-first",
-        train,
-        type=_rate,
-        metavar="EPOCHS",
-        help="GAN epochs, or a share of one, in which the discriminator learns alone",
-    )
-    add(
-        "--freeze-encoder",
-        train,
-        action="store_true",
-        help="let the GAN train the decoder alone",
-    )
-    add(
-        "--checkpoint-minutes", train, type=_rate, help="save this often, not only after each epoch"
-    )
-    add(
-        "--keep-epochs",
-        train,
-        action="store_true",
-        help="keep the weights of each epoch in RUN/epochs",
-    )
-    add("--precision", train, choices=PRECISIONS, help="number format")
-    add("--seed", train, type=_count, help="decides split, order, crops and initial weights")
-
-
-def settings(args: argparse.Namespace, base: RunConfig) -> RunConfig:
-    """`base` with the options that were given."""
-    given: dict[str, dict[str, object]] = {}
-    for name, value in vars(args).items():
-        if "." in name:
-            config, field = name.split(".")
-            given.setdefault(config, {})[field] = value
-    return replace(
-        base,
-        data=replace(base.data, **given.get("DataConfig", {})),
-        train=replace(base.train, **given.get("TrainConfig", {})),
-        **given.get("RunConfig", {}),
-    )
-
-
-def _number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return value
-
-    return convert
-
-
-size = _number(int, 32, 8192, "a size in pixels, a whole number from 32 to 8192")
-strength = _number(float, 0.0, 10.0, "a number from 0 to 10")
-port = _number(int, 1, 65535, "a port, a whole number from 1 to 65535")
-_positive = _number(int, 1, 10**9, "a whole number above 0")
-_count = _number(int, 0, 10**9, "a whole number, 0 or more")
-_fraction = _number(float, 0.0, 0.9, "a fraction from 0 to 0.9")
-_share = _number(float, 0.01, 1.0, "a share from 0.01 to 1")
-_part = _number(float, 0.0, 1.0, "a number from 0 to 1")
-_rate = _number(float, 0.0, 1e6, "a number, 0 or more")
-
-
-def some_path(text: str) -> Path:
-    if not text:  # a shell's variable that is not set; as a path it would be this folder
-        raise argparse.ArgumentTypeError("an empty name")
-    return Path(text)
+strength = in_range(float, 0.0, 10.0, "a number from 0 to 10")
+port = in_range(int, 1, 65535, "a port, a whole number from 1 to 65535")
 
 
 def text_file(text: str) -> Path:
@@ -525,21 +398,3 @@ def picture_file(text: str) -> Path:
     if Path(text).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a .png, .jpg, .webp, .pdf or .svg file")
     return Path(text)
-
-
-def _source(text: str) -> str:
-    # Absolute, so that a run can be resumed from any folder.
-    return text if text in ("coco", "builtin") else _absolute(text)
-
-
-def _given(text: str) -> str:
-    some_path(text)
-    return text
-
-
-def _absolute(text: str) -> str:
-    return str(some_path(text).absolute())
-
-
-def _weights(text: str) -> str:
-    return _absolute(text) if some_path(text).is_dir() else text

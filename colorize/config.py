@@ -53,6 +53,9 @@ class TrainConfig:
     # matter more.
     hint_share: float = 0.875
     repeats: int = 1  # times an epoch shows each photo, each time another crop; for tiny sets
+    # Photos that an epoch shows, always others of a set that has more; None shows all, `repeats`
+    # times. Fewer make epochs short where a set is large: it is measured, drawn and kept earlier.
+    epoch_photos: int | None = None
     pretrain_epochs: int = 10
     gan_epochs: int = 5
     pretrain_lr: float = 1e-3  # one-cycle

@@ -229,7 +229,8 @@ class Batches:
     def __init__(self, accelerator: Accelerator, photos: Photos, config: TrainConfig) -> None:
         self.accelerator, self.photos, self.config = accelerator, photos, config
         agree(photos.fingerprint()["names"], "photos, or not all can read them")
-        if min(config.batch_size, len(photos.train) * config.repeats) == 1 and photos.size == 32:
+        self.shown = config.epoch_photos or len(photos.train) * config.repeats
+        if min(config.batch_size, self.shown) == 1 and photos.size == 32:
             raise ColorizeError("batch norm needs a batch of 2 or more, or photos larger than 32")
 
     def __len__(self) -> int:
@@ -246,7 +247,7 @@ class Batches:
 
         With `config.hints` also the hints (B, 3, H, W).
         """
-        shown, size = len(self.photos.train) * self.config.repeats, self.photos.size
+        shown, size = self.shown, self.photos.size
         whole = self.photos.train.array.shape[1]
         crops = random_crops(shown, whole, size, seed, self.config.min_crop_area)
         gammas = random_gammas(shown, seed, self.config.lightness_jitter)
@@ -276,7 +277,7 @@ class Batches:
     def _loader(self, seed: int, start: int = 0) -> DataLoader:
         config = self.config
         pin = self.accelerator.device.type == "cuda"
-        order = (config.batch_size, seed, config.repeats, start)
+        order = (config.batch_size, seed, self.shown, start)
         return self.accelerator.prepare(train_loader(self.photos.train, *order, pin))
 
 
@@ -387,24 +388,27 @@ def _bicubic(first: Tensor, side: Tensor, size: int, whole: int) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def shuffled(count: int, seed: int, repeats: int = 1, start: int = 0) -> list[int]:
+def shuffled(count: int, seed: int, shown: int | None = None, start: int = 0) -> list[int]:
     """A random order that depends on the seed alone; the trainer gives a new seed each epoch.
 
     Args:
-        repeats: how often each photo is shown; more than once pays for tiny sets, where each
-            look is another crop.
+        shown: how many to show; all of them once if None. Of more than there are, each comes again
+            when all others have been: pays for tiny sets, where each look is another crop.
         start: how many to leave out at the beginning, as they were shown before a stop.
     """
     random = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(count, generator=random) for _ in range(repeats)]
-    return torch.cat(orders)[start:].tolist()
+    shown = count if shown is None else shown
+    orders = [
+        torch.randperm(count, generator=random) for _ in range(0, max(shown, 1), max(count, 1))
+    ]
+    return torch.cat(orders)[start:shown].tolist()
 
 
 def train_loader(
     photos: PhotoSet,
     batch_size: int,
     seed: int,
-    repeats: int = 1,
+    shown: int | None = None,
     start: int = 0,
     pin: bool = False,
 ) -> DataLoader:
@@ -413,8 +417,9 @@ def train_loader(
     A last, smaller batch is left out, as batch norm would read too much into it, unless it is the
     only one.
     """
-    order = shuffled(len(photos), seed, repeats, start * batch_size)
-    batches = BatchSampler(order, batch_size, drop_last=len(photos) * repeats >= batch_size)
+    shown = len(photos) if shown is None else shown
+    order = shuffled(len(photos), seed, shown, start * batch_size)
+    batches = BatchSampler(order, batch_size, drop_last=shown >= batch_size)
     # A batch is one fancy index into the memory map: no worker processes, nothing to collate.
     return DataLoader(photos, batch_sampler=batches, collate_fn=_as_it_is, pin_memory=pin)
 

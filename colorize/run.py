@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import nn
 
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.dataset import Photos, agree, load_photos, spread
@@ -94,26 +95,11 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
 
 def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> Photos:
     """What each of several processes does; only the main one writes."""
-    seed = config.train.seed
-    photos = load_photos(config.data, seed)  # decoded by one of the processes
+    photos = load_photos(config.data, config.train.seed)  # decoded by one of the processes
     process.print(printable(photos.summary()))
-    torch.manual_seed(seed)
-    generator = Generator(
-        encoder=config.encoder, working_size=config.data.size, hints=config.train.hints
-    )
-    if not resume:  # a resumed run reads its weights from the checkpoint
-        load_first_weights(generator, config.train)
-        agree(str(generator.encoder.pretrained), "ImageNet weights")
-    torch.manual_seed(seed + 1)  # whatever was drawn for the generator, D starts the same
-    trainer = Trainer(
-        config.train,
-        photos,
-        generator,
-        make_discriminator(config.train),
-        out=out,
-        resume=resume,
-        callbacks=[sample_saver(out)],
-    )
+    networks = make_networks(config, resume)
+    callbacks = [sample_saver(out)]
+    trainer = Trainer(config.train, photos, *networks, out, resume, callbacks)
     if process.is_main_process:
         left_out = {"grey": photos.grey, "unreadable": photos.unreadable}
         write_json(out / "left_out.json", left_out)
@@ -126,6 +112,19 @@ def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> P
             print(table(metrics))
         save(run_grid(out, photos), out / "grid.png")
     return photos
+
+
+def make_networks(config: RunConfig, resume: bool = False) -> tuple[Generator, nn.Module]:
+    """G and D as a run begins with them; a resumed one reads its weights from the checkpoint."""
+    torch.manual_seed(config.train.seed)
+    generator = Generator(
+        encoder=config.encoder, working_size=config.data.size, hints=config.train.hints
+    )
+    if not resume:
+        load_first_weights(generator, config.train)
+        agree(str(generator.encoder.pretrained), "ImageNet weights")
+    torch.manual_seed(config.train.seed + 1)  # whatever was drawn for G, D starts the same
+    return generator, make_discriminator(config.train)
 
 
 def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
@@ -76,7 +77,8 @@ def compare(
         for axes, (name, version) in zip(panels, pictures.items(), strict=True):
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()
-            axes.set_title(name, fontsize=8, y=1)  # given, it is not searched for
+            # Where a name has spaces it may break. Given, y is not searched for.
+            axes.set_title(fill(name, 26), fontsize=8, y=1, parse_math=False)
     return figure
 
 
@@ -108,6 +110,67 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
     return figure
+
+
+def race_curves(paths: dict[str, list[list[dict[str, Any]]]], titles: dict[str, str]) -> Figure:
+    """Measures over the photos seen: a thin line a seed, a thick one for their mean.
+
+    Args:
+        paths: a variant to what was measured on its way, a list a seed; each point has `photos`,
+            and those of `titles`.
+        titles: measure to title.
+    """
+    figure = Figure(figsize=(3.6 * len(titles), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        for number, (variant, seeds) in enumerate(paths.items()):
+            color = f"C{number % 10}"
+            for path in seeds:
+                axes.plot([p["photos"] for p in path], [p[name] for p in path], color, alpha=0.35)
+            whole = [path for path in seeds if len(path) == max(map(len, seeds))]
+            x = [point["photos"] for point in whole[0]]
+            mean = [fmean(point[name] for point in points) for points in zip(*whole, strict=True)]
+            axes.plot(x, mean, color, linewidth=2, marker=".", label=_plain(variant))
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("photos seen")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    return figure
+
+
+def frontier(
+    paths: dict[str, list[list[dict[str, Any]]]], knob: Sequence[dict[str, float]] = ()
+) -> Figure:
+    """How near the colours' distribution is to the truth's, against L1; both are best at 0.
+
+    Args:
+        paths: as for `race_curves`; a large dot is where a seed ends.
+        knob: measures of the start with weaker and stronger colours, which change L1 alone.
+    """
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    x, y = "l1", "ab_distance_scaled"
+    if knob:
+        points = [point[x] for point in knob], [point[y] for point in knob]
+        strengths = f"{knob[0]['strength']:g} to {knob[-1]['strength']:g} times"
+        label = f"the start, its colours {strengths} as strong"
+        axes.plot(*points, color="grey", linestyle="--", marker="|", label=label)
+    for number, (variant, seeds) in enumerate(paths.items()):
+        color = f"C{number % 10}"
+        for seed, path in enumerate(seeds):
+            points = [point[x] for point in path], [point[y] for point in path]
+            axes.plot(*points, color, marker=".", linewidth=1, alpha=0.6)
+            label = {} if seed else {"label": _plain(variant)}
+            axes.plot(points[0][-1], points[1][-1], color, marker="o", linestyle="", **label)
+    axes.set_xlabel("L1 of scaled ab: lower is nearer, photo by photo")
+    axes.set_ylabel("distance of the colours, scaled: lower is truer as a whole")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _plain(name: str) -> str:
+    """A name as a legend shows it: a $ would start a formula, a first _ hide it."""
+    return printable(name).replace("$", r"\$").lstrip("_")
 
 
 def lab_channels(rgb: Tensor) -> Figure:

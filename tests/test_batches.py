@@ -40,7 +40,20 @@ def test_an_epoch_shows_every_photo_in_a_new_order():
 
 
 def test_repeats_show_each_photo_as_often():
-    assert set(Counter(shuffled(7, seed=0, repeats=3)).values()) == {3}
+    assert set(Counter(shuffled(7, seed=0, shown=21)).values()) == {3}
+
+
+def test_a_short_epoch_shows_others_of_a_large_set_each_time():
+    first, second = shuffled(50, seed=0, shown=20), shuffled(50, seed=1, shown=20)
+    assert len(set(first)) == len(set(second)) == 20
+    assert set(first) != set(second)
+    assert shuffled(50, seed=0, shown=20, start=4) == first[4:]
+
+
+def test_an_epoch_is_as_long_as_the_settings_say(photos):
+    for shown, steps in ((4, 2), (6, 3), (20, 10), (2, 1), (None, 3)):
+        batches = Batches(Accelerator(), photos, TrainConfig(batch_size=2, epoch_photos=shown))
+        assert len(batches) == len(list(batches.epoch(0))) == steps
 
 
 def test_loader_gives_whole_uint8_batches():
@@ -66,7 +79,7 @@ def test_crops_are_cut_from_the_photo_and_mirrored_half_of_the_time():
 
 @given(st.integers(0, 60), SEEDS, st.integers(1, 4))
 def test_every_repeat_is_a_whole_shuffle(count, seed, repeats):
-    order = shuffled(count, seed, repeats)
+    order = shuffled(count, seed, count * repeats)
     assert len(order) == count * repeats
     for repeat in range(repeats):
         assert sorted(order[repeat * count : (repeat + 1) * count]) == list(range(count))

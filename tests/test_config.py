@@ -7,7 +7,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from colorize.cli import add_settings, settings
 from colorize.config import (
     DISCRIMINATOR_LAYERS,
     DISCRIMINATOR_NORMS,
@@ -20,6 +19,7 @@ from colorize.config import (
     RunConfig,
     TrainConfig,
 )
+from colorize.options import add_settings, settings
 from colorize.system.errors import ColorizeError
 
 COUNTS = st.integers(0, 10**9)
@@ -45,6 +45,7 @@ CONFIGS = st.builds(
         lightness_jitter=st.floats(0.0, 1.0),
         start_weights=st.none() | FOLDERS,
         repeats=COUNTS,
+        epoch_photos=st.none() | st.integers(1, 10**9),
         pretrain_epochs=COUNTS,
         gan_epochs=COUNTS,
         pretrain_lr=RATES,

@@ -20,7 +20,7 @@ from colorize.discriminator import MultiscaleGAN, PatchGAN, ProjectedGAN
 from colorize.generator import Generator
 from colorize.pretrained import load_generator
 from colorize.system.errors import ColorizeError
-from colorize.trainer import Progress, Stage, Trainer, epoch_seed, run_epoch
+from colorize.trainer import Progress, Stage, Trainer, epoch_seed, photos_per_second, run_epoch
 from colorize.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from colorize.training.health import NotANumber
 
@@ -729,3 +729,24 @@ def test_a_generator_and_settings_that_differ_on_hints_are_refused(photos):
             ColorizeError, match=r"hints: the (settings do|generator does), the other not"
         ):
             Trainer(replace(CONFIG, hints=not hints), photos, generator)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "gan"])
+def test_speed_is_measured_and_the_networks_stay_as_they_are(
+    photos, small_generator, monkeypatch, stage
+):
+    taken = []
+
+    class Recorder(Trainer):
+        def __init__(self, *rest, **options):
+            super().__init__(*rest, **options)
+            taken.append(len(self.batches))
+
+    monkeypatch.setattr(trainer_module, "Trainer", Recorder)
+    networks = (small_generator, PatchGAN(width=8))
+    before = copy.deepcopy([network.state_dict() for network in networks])
+    config = replace(CONFIG, discriminator_first=3.0)  # cheap steps, which the speed leaves out
+    assert 0 < photos_per_second(config, photos, *networks, stage, 8) < float("inf")
+    assert taken == [8]  # of six photos, two or three a step
+    for kept, network in zip(before, networks, strict=True):
+        assert all(torch.equal(kept[k], v) for k, v in network.state_dict().items())

@@ -108,7 +108,12 @@ def run_card(
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
         f"{train.pretrain_epochs}",
         "GAN": _gan(train) if of_gan else "none",
-        "batch": f"{train.batch_size}, each photo {train.repeats} times an epoch",
+        "batch": f"{train.batch_size}, "
+        + (
+            f"{train.epoch_photos:,} photos an epoch"
+            if train.epoch_photos
+            else f"each photo {train.repeats} times an epoch"
+        ),
         "average of weights": f"exponential, {train.ema_decay:g} a step",
         "seed": str(train.seed),
     }
