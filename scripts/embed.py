@@ -54,11 +54,11 @@ print("colorize from", importlib.util.find_spec("colorize").origin)"""
 
 
 def files_of(package: Path) -> dict[str, bytes]:
-    """Name in the archive to content; not the web page, which no notebook shows."""
+    """Name in the archive to content; not the web page and the command line: cells use neither."""
     return {
         path.relative_to(package.parent).as_posix(): path.read_bytes()
         for path in package.rglob("*.py")
-        if path.parent.name != "web"
+        if path.parent.name != "web" and path.name not in ("cli.py", "__main__.py")
     }
 
 
