@@ -12,12 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms.v2.functional import InterpolationMode, resized_crop
@@ -30,6 +28,9 @@ from colorize.photos.cache import Decoded, decode_once
 from colorize.photos.sources import source_paths
 from colorize.system.device import process_state, send
 from colorize.system.errors import ColorizeError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator  # predicting needs none of it
 
 
 def split(names: Sequence[str], val_fraction: float, seed: int) -> tuple[list[str], list[str]]:
@@ -215,6 +216,8 @@ def _ranked(names: Iterable[str], seed: int) -> list[str]:
 
 def agree(value: str, what: str) -> None:
     """Raises ColorizeError if the processes that train together differ in something."""
+    from accelerate.utils import gather_object
+
     if process_state().num_processes > 1 and len(set(gather_object([value]))) > 1:
         raise ColorizeError(f"the processes that train together do not all have the same {what}")
 

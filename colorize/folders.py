@@ -232,15 +232,22 @@ def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) 
     }
     photos = list(given.values())  # each once
     originals = {photo.resolve() for photo, _ in photos}
+    into_itself = any(path.is_dir() and path.resolve() == out.resolve() for path in inputs)
     photos.sort(key=lambda pair: result_name(pair[1]) != pair[1])  # who keeps its name goes first
     taken: dict[Path, Path] = {}
     for photo, inside in photos:
         target = out / result_name(inside)
         if target.resolve() in originals:
-            outcome.failed.append(f"{target}: is one of the photos; give another --out")
+            line = f"{target}: is one of the photos; give another --out"
+            if into_itself and photo.resolve().is_relative_to(out.resolve()):
+                line = f"{out}: is the folder of the photos; give another --out"
+            if line not in outcome.failed:  # a folder into itself is one line, not one a photo
+                outcome.failed.append(line)
         elif (first := taken.setdefault(target, photo)) is not photo:
             if first.resolve() != photo.resolve():
                 outcome.failed.append(f"{photo}: {first} would have the same name in {out}")
+        elif not os.path.lexists(photo):
+            outcome.failed.append(f"{photo}: no such file")
         elif target.suffix.lower() not in PHOTO_SUFFIXES:
             outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
         elif target.exists() and not overwrite:

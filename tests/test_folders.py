@@ -50,6 +50,18 @@ def test_photos_are_never_overwritten(colorizer, tmp_path):
         assert there.read_bytes() == before
 
 
+def test_a_folder_into_itself_is_one_line(colorizer, tmp_path):
+    photos = write_photos(tmp_path / "in", 3)
+    before = [photo.read_bytes() for photo in photos]
+    for overwrite in (False, True):
+        outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "in", overwrite)
+        assert outcome.failed == [
+            f"{tmp_path / 'in'}: is the folder of the photos; give another --out"
+        ]
+        assert outcome.colored == 0
+    assert [photo.read_bytes() for photo in photos] == before
+
+
 def test_what_is_done_is_skipped_unless_wanted_again(colorizer, tmp_path):
     write_photos(tmp_path / "in", 3)
     job = (colorizer, [tmp_path / "in"], tmp_path / "out")
@@ -197,6 +209,12 @@ def test_an_unknown_suffix_is_one_line(colorizer, tmp_path):
     (failed,) = colorize_files(colorizer, [tmp_path / "photo"], tmp_path / "out").failed
     assert "unknown kind of photo" in failed
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.jpg", "-", "photo.tga"])
+def test_what_is_not_there_is_said_so_whatever_its_name(colorizer, tmp_path, name):
+    (failed,) = colorize_files(colorizer, [tmp_path / name], tmp_path / "out").failed
+    assert failed == f"{tmp_path / name}: no such file"
 
 
 def test_comparisons_show_grey_and_coloured(colorizer, tmp_path):

@@ -40,6 +40,29 @@ def test_training_does_not_import_fastai():
     assert done.stdout == "False\n"
 
 
+def test_a_photo_waits_for_nothing_that_it_does_not_need(tmp_path):
+    """What colours a JPEG imports nothing that serves training, tables, drawings or TIFFs."""
+    code = """
+import sys
+import numpy as np
+from PIL import Image
+from pathlib import Path
+from colorize.folders import colorize_files
+from colorize.generator import Generator
+from colorize.predict import Colorizer
+
+out = sys.argv[1]
+Image.fromarray(np.full((40, 40), 99, np.uint8)).save(f"{out}/a.jpg")
+generator = Generator(decoder_widths=(8, 8, 8, 8, 8), working_size=32)
+assert colorize_files(Colorizer(generator), [Path(out, "a.jpg")], Path(out, "o")).colored == 1
+heavy = "accelerate fastai gradio matplotlib onnx pandas scipy skimage tifffile transformers"
+print([name for name in heavy.split() if name in sys.modules])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
 def test_public_names_are_there():
     assert {colorize.Colorizer.__name__, colorize.ColorizeError.__name__} == {
         "Colorizer",

@@ -24,6 +24,7 @@ _MOST_TEXTS = 2**26  # bytes of all, packed; the rest is lost
 _MOST_IN_SEGMENT = 65_000
 
 _EXIF = b"Exif\0\0"
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _EXIF_PARTS = (0x8769, 0x8825)  # how the photo was taken, and where
 # Of a TIFF what describes the photo; the rest describes how its pixels lie in the file.
 _TIFF_TAGS = (
@@ -42,6 +43,7 @@ class Metadata:
     exif: bytes = b""  # begins with "Exif", two zeros
     xmp: bytes = b""
     iptc: bytes = b""  # records, without what surrounds them in a file
+    extended_xmp: tuple[bytes, ...] = ()  # of a JPEG: segments, whole, of what was too long for one
     comment: bytes = b""
     texts: tuple[bytes, ...] = ()  # of a PNG: its chunks, whole
     dpi: tuple[float, float] | None = None
@@ -64,6 +66,11 @@ def read_metadata(image: Image.Image, file: BinaryIO, texts: tuple[bytes, ...] =
     xmp = info.get("xmp") or found.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     found["xmp"] = _ORIENTATION.sub(rb"\g<1>1", xmp)
+    found["extended_xmp"] = tuple(
+        content
+        for name, content in getattr(image, "applist", ())
+        if name == "APP1" and content.startswith(_EXTENDED_XMP)
+    )
     comment = info.get("comment") or b""
     found["comment"] = comment if isinstance(comment, bytes) else b""
     return Metadata(texts=tuple(filter(None, map(_upright_text, texts))), **found)
@@ -168,6 +175,8 @@ def add_to_jpeg(encoded: bytes, metadata: Metadata) -> bytes:
     segments = b""
     if metadata.xmp:
         segments += _segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp)
+    for part in metadata.extended_xmp:
+        segments += _segment(0xE1, part)
     if metadata.iptc:
         odd = b"\0" * (len(metadata.iptc) % 2)
         header = struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(metadata.iptc))
@@ -203,7 +212,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def fits(metadata: Metadata, kind: str) -> tuple[Metadata, list[str]]:
     """The part that a file of a kind holds (Pillow's name of it), and names of what is lost."""
     holds = {
-        "JPEG": ("exif", "xmp", "iptc", "comment", "dpi"),
+        "JPEG": ("exif", "xmp", "extended_xmp", "iptc", "comment", "dpi"),
         "PNG": ("exif", "xmp", "comment", "texts", "dpi"),
         "TIFF": ("exif", "xmp", "iptc", "dpi"),
         "WEBP": ("exif", "xmp"),
@@ -211,11 +220,17 @@ def fits(metadata: Metadata, kind: str) -> tuple[Metadata, list[str]]:
         "BMP": ("dpi",),
     }[kind]
     kept, lost = {}, []
-    names = {"exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "dpi": "resolution"}
+    names = {
+        "exif": "EXIF",
+        "xmp": "XMP",
+        "extended_xmp": "extended XMP",
+        "iptc": "IPTC",
+        "dpi": "resolution",
+    }
     for field in fields(metadata):
         if not (value := getattr(metadata, field.name)):
             continue
-        too_long = kind == "JPEG" and len(value) > _MOST_IN_SEGMENT
+        too_long = kind == "JPEG" and isinstance(value, bytes) and len(value) > _MOST_IN_SEGMENT
         if field.name == "dpi":  # whole dots in 16 bits
             too_long = (kind == "JPEG" and max(value) > 65535) and not metadata.exif
         # PNG's texts hold XMP too.

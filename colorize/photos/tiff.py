@@ -6,19 +6,25 @@ import importlib.util
 import logging
 import os
 from itertools import islice
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import tifffile
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
+from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from colorize.photos.pixels import to_rgb
+from colorize.system.errors import first_line
+
+if TYPE_CHECKING:
+    import tifffile  # takes half a second, and most photos are none
 
 _MOST_BYTES = 2**30  # of the pixels as they lie in the file; what is made of them is smaller
 _MOST_PAGES = 1000  # are counted
 _ROWS = 256
 # Compressions that tifffile undoes without the imagecodecs package.
 _NONE, _DEFLATE, _PACKBITS = 1, (8, 32946), 32773
+# Pillow's names have WebP, but it comes without.
+_BY_PILLOW = set(COMPRESSION_INFO) - {50001}
 _GREY, _RGB = (0, 1), 2  # photometric interpretations; 0 is grey with white at zero
 _UINT, _FLOAT = 1, 3  # sample formats
 _PROFILE, _RESOLUTION = 34675, (282, 283)
@@ -28,7 +34,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it write
 
 
 def read_tiff(file: BinaryIO, most_pixels: int, page: int = 0) -> Image.Image:
-    """Decode a page, upright.
+    """Decode a page, upright; of a file that begins with a preview the first one of full size.
 
     Returns:
         Mode I;16, white at 65535, for grey of more than 8 bits; else what has 8 bits.
@@ -38,20 +44,29 @@ def read_tiff(file: BinaryIO, most_pixels: int, page: int = 0) -> Image.Image:
         ValueError: it is too large, or has pixels that cannot be read; says which.
         Exception: whatever Pillow and tifffile raise at damaged files.
     """
+    import tifffile
+
     file.seek(0)
     with tifffile.TiffFile(file) as tiff:
         shown = tiff.pages[page]
+        if page == 0 and shown.is_reduced:
+            page, shown = _past_preview(tiff)
         size = (shown.imagewidth, shown.imagelength)
         check_size(size, most_pixels)
         bits = shown.bitspersample
         deep = not isinstance(bits, int) or bits > 8
         apart = shown.planarconfig == 2 and shown.samplesperpixel > 1
-        if (deep or apart) and _tifffile_can(shown):
+        foreign = page is None or shown.compression not in _BY_PILLOW
+        if (deep or apart or foreign) and _tifffile_can(shown):
             image = _turned(_from_samples(_samples(shown, file), shown), shown)
+        elif page is None:
+            raise ValueError(_unread(shown))
+        elif deep:
+            image = _deep_by_pillow(file, page, shown)
         else:
-            image = _deep_by_pillow(file, page, shown) if deep else _by_pillow(file, page)
-        later = islice(tiff.pages, 1, _MOST_PAGES)
-        image.info["pages"] = 1 + sum(not (p.is_reduced or p.is_mask) for p in later)
+            image = _by_pillow(file, page, shown)
+        pages = islice(tiff.pages, _MOST_PAGES)
+        image.info["pages"] = max(1, sum(not (p.is_reduced or p.is_mask) for p in pages))
     image.info["deep"] = deep
     if not all(tag in shown.tags for tag in _RESOLUTION):
         image.info.pop("dpi", None)  # Pillow makes one up
@@ -67,21 +82,44 @@ def check_size(size: tuple[int, int], most_pixels: int) -> None:
         raise ValueError(f"{width}x{height} pixels, more than {most_pixels / 1e6:g} million")
 
 
-def _by_pillow(file: BinaryIO, page: int) -> Image.Image:
+def _past_preview(tiff: tifffile.TiffFile) -> tuple[int | None, tifffile.TiffPage]:
+    """The first page of full size, and its number; inside the preview's own pages it has none."""
+    for number, page in enumerate(islice(tiff.pages, _MOST_PAGES)):
+        if not (page.is_reduced or page.is_mask):
+            return number, page
+    for page in islice(tiff.pages[0].pages or (), _MOST_PAGES):
+        if not (page.is_reduced or page.is_mask):
+            return None, page
+    return 0, tiff.pages[0]
+
+
+def _by_pillow(file: BinaryIO, number: int, page: tifffile.TiffPage) -> Image.Image:
     file.seek(0)
-    image = Image.open(file, formats=["TIFF"])
-    if page:
-        image.seek(page)
-    image.load()  # turns it as well
+    try:
+        image = Image.open(file, formats=["TIFF"])
+        if number:
+            image.seek(number)
+        image.load()  # turns it as well
+    except Exception as error:
+        if getattr(error, "errno", None) is not None:  # the disk, the network
+            raise
+        reason = "" if page.compression not in _BY_PILLOW else f" ({first_line(error)})"
+        raise ValueError(f"{_unread(page)}{reason}") from error
     return image
 
 
 def _tifffile_can(page: tifffile.TiffPage) -> bool:
     plain = page.compression in (_NONE, *_DEFLATE, _PACKBITS) and page.predictor in (1, 2)
     whole = page.bitspersample in (8, 16, 32, 64) and page.fillorder == 1
+    return _is_plain_photo(page) and (
+        (plain and whole) or importlib.util.find_spec("imagecodecs") is not None
+    )
+
+
+def _is_plain_photo(page: tifffile.TiffPage) -> bool:
+    """Whether its samples, decompressed, are understood."""
     return (
-        ((plain and whole) or importlib.util.find_spec("imagecodecs") is not None)
-        and page.photometric in (*_GREY, _RGB)
+        page.photometric in (*_GREY, _RGB)
         and page.sampleformat in (_UINT, _FLOAT)
         and page.imagedepth == 1
     )
@@ -98,12 +136,7 @@ def _deep_by_pillow(file: BinaryIO, number: int, page: tifffile.TiffPage) -> Ima
     )
     if not (float32 or whole):
         raise ValueError(_unread(page))
-    try:
-        image = _by_pillow(file, number)
-    except OSError as error:
-        if error.errno is None and not isinstance(error, UnidentifiedImageError):
-            raise
-        raise ValueError(_unread(page)) from error
+    image = _by_pillow(file, number, page)
     if not grey:
         return image
     upright = _grey(_to_16_bit(np.asarray(image), page), page)
@@ -118,7 +151,7 @@ def _unread(page: tifffile.TiffPage) -> str:
         names.append(getattr(value, "name", str(value)).lower())
     apart = ", planes apart" if page.planarconfig == 2 and page.samplesperpixel > 1 else ""
     text = f"TIFF of {page.bitspersample}-bit {kind} {names[0]}{apart}, compression {names[1]}"
-    if importlib.util.find_spec("imagecodecs") is None:
+    if _is_plain_photo(page) and importlib.util.find_spec("imagecodecs") is None:
         text += "; pip install imagecodecs may help"
     return text
 

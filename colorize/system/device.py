@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 IN_COLAB = "google.colab" in sys.modules
 _GB_FOR_16 = 8  # GPU memory that a GAN step on 16 photos of 256x256 surely fits
@@ -16,6 +18,10 @@ _GB_FOR_16 = 8  # GPU memory that a GAN step on 16 photos of 256x256 surely fits
 
 def process_state() -> PartialState:
     """This process among those that train together, as `accelerate launch` arranged them."""
+    # Predicting needs none of it, and whoever colours one photo waits for what is imported.
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
     # PartialState alone does not ask whether they are to use CPUs; each would train for itself.
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 

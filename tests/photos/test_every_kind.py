@@ -21,7 +21,7 @@ from PIL import Image, ImageCms
 from colorize.color import lightness
 from colorize.photos.cache import decode_once
 from colorize.photos.pixels import alpha, to_rgb
-from colorize.photos.read import as_photo, fit_square, open_rgb
+from colorize.photos.read import as_photo, fit_square, open_photo, open_rgb
 from colorize.system.errors import ColorizeError
 
 WIDTH, HEIGHT = 24, 17  # neither a whole number of tiles nor of strips
@@ -400,9 +400,9 @@ def test_training_reads_the_same_pixels(tmp_path):
         assert np.array_equal(square, np.asarray(fit_square(open_rgb(path), 16))), path
 
 
-def bare_tiff(bits, photometric, data, sample_format=1, samples=1, order="<"):
+def bare_tiff(bits, photometric, data, sample_format=1, samples=1, order="<", compression=1):
     """A TIFF of one strip, byte by byte, for what no library writes."""
-    tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: 1, 262: photometric, 277: samples}
+    tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: compression, 262: photometric, 277: samples}
     tags |= {278: HEIGHT, 279: len(data), 339: sample_format}
     start = 8 + 2 + 12 * (len(tags) + 1) + 4
     tags[273] = start
@@ -433,6 +433,41 @@ def test_odd_depths_are_right_or_named(tmp_path, bits, photometric, order):
         assert f"{bits}-bit" in result
     elif not IMAGECODECS:
         assert bits == 12
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("compression", sorted({*map(int, tifffile.COMPRESSION), 60_000}))
+def test_no_compression_is_an_unclear_error(tmp_path, compression, bits):
+    (tmp_path / "a.tif").write_bytes(bare_tiff(bits, 1, b"\x9c\x03" * 99, compression=compression))
+    result = tried(tmp_path / "a.tif", reference())
+    if isinstance(result, str):
+        damaged = compression in (1, 8, 32946) and bits == 16  # what tifffile can decompress
+        assert damaged or f"TIFF of {bits}-bit whole-number minisblack, compression " in result
+    else:  # nothing tells a decoder that this is no fax
+        assert compression in range(2, 5) or compression in (32771, 32773, 32809)
+
+
+@pytest.mark.parametrize("photometric", [3, 4, 6, 8, 32803, 34892])
+def test_imagecodecs_is_not_named_where_it_does_not_help(tmp_path, photometric):
+    data = np.zeros((HEIGHT, WIDTH, 3), "u2").tobytes()
+    (tmp_path / "a.tif").write_bytes(bare_tiff(16, photometric, data, samples=3))
+    result = tried(tmp_path / "a.tif", reference())
+    assert "TIFF of 16-bit" in result
+    assert "pip install" not in result
+
+
+@pytest.mark.parametrize("depth", ["u1", "u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_preview_ahead_of_the_photo_is_not_taken_for_it(tmp_path, depth, channels, inside):
+    photo = reference(channels == 3)
+    stored = photo if depth == "u1" else photo.astype("u2") * 257
+    options = {"photometric": "rgb" if channels == 3 else "minisblack", "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(stored[::4, ::4], subfiletype=1, subifds=1 if inside else None, **options)
+        tiff.write(stored, **options)
+    assert tried(tmp_path / "a.tif", photo) < MOST
+    assert open_photo(tmp_path / "a.tif").info["pages"] == 1
 
 
 @pytest.mark.parametrize(("sample_format", "what"), [(2, "signed"), (5, "complex"), (6, "complex")])

@@ -53,6 +53,23 @@ def test_exif_is_kept_to_the_byte_but_for_what_turns_the_photo(tmp_path, suffix,
     assert kept.removeprefix(b"Exif\0\0") == raw_exif(order, 1).removeprefix(b"Exif\0\0")
 
 
+@pytest.mark.parametrize(("suffix", "kept"), [(".jpg", True), (".jpeg", True), (".webp", False)])
+def test_xmp_that_needs_several_segments(tmp_path, suffix, kept):
+    """Where XMP is longer than a segment, a JPEG has the rest in segments of another name."""
+    head = b"http://ns.adobe.com/xmp/extension/\0"
+    parts = [head + bytes([i]) * 60_000 for i in range(3)]
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in parts)
+    Image.fromarray(scene(0, 60, 40)).save(tmp_path / "a.jpg", xmp=XMP)
+    plain = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(plain[:2] + segments + plain[2:])
+    result, lost = written(tmp_path, tmp_path / "a.jpg", f"a{suffix}")
+    with Image.open(result) as image:
+        assert image.info["xmp"] == XMP
+        found = [c for _, c in getattr(image, "applist", ()) if c.startswith(head)]
+    assert found == (parts if kept else [])
+    assert lost == ([] if kept else ["extended XMP"])
+
+
 def test_texts_of_a_tiff_keep_their_bytes(tmp_path):
     tags = ImageFileDirectory_v2()
     tags[0x010E], tags[0x8298] = TEXT, LATIN
