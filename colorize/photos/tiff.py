@@ -103,8 +103,8 @@ def _by_pillow(file: BinaryIO, number: int, page: tifffile.TiffPage) -> Image.Im
     except Exception as error:
         if getattr(error, "errno", None) is not None:  # the disk, the network
             raise
-        reason = "" if page.compression not in _BY_PILLOW else f" ({first_line(error)})"
-        raise ValueError(f"{_unread(page)}{reason}") from error
+        damaged = error if page.compression in _BY_PILLOW else None
+        raise ValueError(_unread(page, damaged)) from error
     return image
 
 
@@ -144,14 +144,16 @@ def _deep_by_pillow(file: BinaryIO, number: int, page: tifffile.TiffPage) -> Ima
     return upright
 
 
-def _unread(page: tifffile.TiffPage) -> str:
+def _unread(page: tifffile.TiffPage, damaged: Exception | None = None) -> str:
     kind = _KINDS.get(page.sampleformat, "complex")
     names = []
     for value in (page.photometric, page.compression):
         names.append(getattr(value, "name", str(value)).lower())
     apart = ", planes apart" if page.planarconfig == 2 and page.samplesperpixel > 1 else ""
     text = f"TIFF of {page.bitspersample}-bit {kind} {names[0]}{apart}, compression {names[1]}"
-    if _is_plain_photo(page) and importlib.util.find_spec("imagecodecs") is None:
+    if damaged is not None:
+        text += f" ({first_line(damaged)})"
+    elif _is_plain_photo(page) and importlib.util.find_spec("imagecodecs") is None:
         text += "; pip install imagecodecs may help"
     return text
 
@@ -168,7 +170,13 @@ def _samples(page: tifffile.TiffPage, file: BinaryIO) -> np.ndarray:
         raise ValueError("a part of its pixels is missing")
     if any(count <= 0 or start + count > end for start, count in parts):
         raise ValueError("it is cut short")
-    samples = page.asarray(squeeze=False, maxworkers=1)  # (planes, depth, height, width, chunky)
+    try:
+        # (planes, depth, height, width, chunky)
+        samples = page.asarray(squeeze=False, maxworkers=1)
+    except MemoryError:
+        raise
+    except Exception as error:  # nearly any
+        raise ValueError(_unread(page, error)) from error
     planes, _, height, width, chunky = samples.shape
     if planes > 1:
         return np.moveaxis(samples.reshape(planes, height, width), 0, -1)

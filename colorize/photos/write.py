@@ -34,6 +34,7 @@ def save_photo(image: Image.Image, path: Path, like: Image.Image | None = None) 
     options = {"TIFF": {"compression": "tiff_deflate"}}.get(kind, {"quality": 95})
     if kind == "JPEG":
         options["subsampling"] = 0  # colour as sharp as lightness
+        options["xmp"] = b""  # it is added below; Pillow 11.0 would take it from `image`
     metadata = Metadata()
     if like is not None:
         metadata, left_out = fits(like.info.get("file_metadata", metadata), kind)

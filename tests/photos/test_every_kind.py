@@ -441,7 +441,7 @@ def test_no_compression_is_an_unclear_error(tmp_path, compression, bits):
     (tmp_path / "a.tif").write_bytes(bare_tiff(bits, 1, b"\x9c\x03" * 99, compression=compression))
     result = tried(tmp_path / "a.tif", reference())
     if isinstance(result, str):
-        damaged = compression in (1, 8, 32946) and bits == 16  # what tifffile can decompress
+        damaged = compression == 1 and "cut short" in result
         assert damaged or f"TIFF of {bits}-bit whole-number minisblack, compression " in result
     else:  # nothing tells a decoder that this is no fax
         assert compression in range(2, 5) or compression in (32771, 32773, 32809)
