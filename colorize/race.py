@@ -27,7 +27,7 @@ from colorize.dataset import Photos, PhotoSet, load_photo_set, load_photos, spre
 from colorize.evaluate import at_working_size, means, measure, measure_each
 from colorize.metrics import ColorDistribution
 from colorize.predict import Colorizer
-from colorize.run import changed_settings, check_apart, make_networks, run_training
+from colorize.run import changed_settings, check_apart, make_networks
 from colorize.system.device import process_state
 from colorize.system.errors import ColorizeError, printable
 from colorize.system.files import write_json, write_whole
@@ -93,8 +93,9 @@ class Race:
 def run_race(race: Race) -> dict[str, Any]:
     """Run what is not finished yet, and write what came out.
 
-    Writes table.md, race.json, grid.png, curves.png and frontier.png into `race.out`, anew after
-    each run; and a folder a variant and seed with its weights, history and settings.
+    Writes table.md and race.json into `race.out`, anew after each run, and grid.jpg, curves.png and
+    frontier.png, anew after each seed; and a folder a variant and seed with its weights, history
+    and settings.
 
     Returns:
         What race.json holds. A variant that could not be trained is in `failed`, with the reason.
@@ -110,7 +111,7 @@ def run_race(race: Race) -> dict[str, Any]:
         photos = _Sets(race)
         say(printable(photos.of(race.base).summary()))
         record = _open(race, photos)
-        race = _with_start(race)
+        race = _with_start(race, photos)
         write_json(race.out / _FILE, record)
         _plan(race, photos, record)
         write_json(race.out / _FILE, record)
@@ -128,7 +129,8 @@ def run_race(race: Race) -> dict[str, Any]:
                     say(f"{name}, seed {seed}: {error}")
                     continue
                 _tell(race, record, photos.held_out)
-        _tell(race, record, photos.held_out)
+            _tell(race, record, photos.held_out)
+            _draw(race, record, photos.held_out)
     return record
 
 
@@ -207,7 +209,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def _with_start(race: Race) -> Race:
+def _with_start(race: Race, photos: _Sets) -> Race:
     """The race with weights to start from; trains them first if they are to be shared.
 
     A variant that starts from others keeps those.
@@ -216,11 +218,12 @@ def _with_start(race: Race) -> Race:
     if race.stage != "gan" or train.start_weights or not train.pretrain_epochs:
         return race
     out = race.out / _SHARED_START
-    if not (out / "metrics.json").is_file():
-        say(f"L1 that all variants go on from, {train.pretrain_epochs} epochs")
-        data = replace(race.base.data, val_fraction=0.0) if race.val else race.base.data
-        shared = replace(race.base, data=data, train=replace(train, gan_epochs=0))
-        run_training(shared, out, resume=has_checkpoint(out))
+    if not (out / "pretrained").is_dir():
+        say(f"L1 that all variants go on from, epochs: {train.pretrain_epochs}")
+        resume, shared = has_checkpoint(out), replace(race.base, train=replace(train, gan_epochs=0))
+        networks = make_networks(shared, resume)
+        write_json(out / "config.json", shared.to_dict())
+        Trainer(shared.train, photos.of(shared), *networks, out, resume).pretrain()
     start = str((out / "pretrained").absolute())
 
     def started(config: RunConfig) -> RunConfig:
@@ -332,24 +335,30 @@ def _results(race: Race) -> dict[str, list[dict[str, Any]]]:
     found = {
         name: [race.folder(name, seed) / _RESULT for seed in _seeds(race)] for name in race.variants
     }
-    return {
+    rows = {
         name: [json.loads(path.read_text()) for path in paths if path.is_file()]
         for name, paths in found.items()
     }
+    return {name: row for name, row in rows.items() if row}
 
 
 def _tell(race: Race, record: dict[str, Any], photos: PhotoSet) -> None:
-    """Write the table, the pictures and race.json of what is finished."""
-    results = {name: rows for name, rows in _results(race).items() if rows}
+    """Write the table and race.json of what is finished."""
+    results = _results(race)
     record["results"] = [row for rows in results.values() for row in rows]
     record["summary"] = summary(results)
     write_json(race.out / _FILE, record)
+    if results:
+        text = table(record, len(photos))
+        with write_whole(race.out / "table.md") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _draw(race: Race, record: dict[str, Any], photos: PhotoSet) -> None:
+    """Draw what is finished."""
+    results, start = _results(race), record.get("start")
     if not results:
         return
-    text = table(record, len(photos))
-    with write_whole(race.out / "table.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    start = record.get("start")
     paths = {
         name: [([start] if start else []) + row["laps"] for row in rows]
         for name, rows in results.items()
@@ -357,7 +366,7 @@ def _tell(race: Race, record: dict[str, Any], photos: PhotoSet) -> None:
     titles = {name: MEASURES[name][0] for name in MEASURES if name != "ciede2000"}
     save(race_curves(paths, titles), race.out / "curves.png")
     save(frontier(paths, start["knob"] if start else []), race.out / "frontier.png")
-    save(race_grid(race, photos), race.out / "grid.png")
+    save(race_grid(race, photos), race.out / "grid.jpg")
 
 
 def race_grid(race: Race, photos: PhotoSet) -> Figure:

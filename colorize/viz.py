@@ -78,9 +78,8 @@ def compare(
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()
             # Where a name has spaces it may break. Given, y is not searched for.
-            axes.set_title(
-                fill(name, 26, break_on_hyphens=False), fontsize=8, y=1, parse_math=False
-            )
+            title = fill(name, 26, break_on_hyphens=False)
+            axes.set_title(title, fontsize=8, y=1, parse_math=False)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 The first of how_it_works.ipynb also becomes a picture for the README.
 
-python scripts/previews.py    # ten minutes on a CPU; GitHub and VS Code then show the pictures
+python scripts/previews.py    # fifteen minutes on a CPU; GitHub and VS Code then show the pictures
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PARAMETERS = {
     "colorize": {"DATA": "builtin"},
     "how_it_works": {},
     "evaluate": {"WEIGHTS": "runs/colorize/generator"},  # of the first one
+    "experiments": {"DATA": "builtin", "SIZE": 64, "PHOTOS": 160, "PRETRAIN_EPOCHS": 2},
 }
 WIDTH, QUALITY = 640, 70  # pixels of a kept picture, and its JPEG quality: notebooks stay small
 

@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from colorize import cli
 from colorize.config import DataConfig, TrainConfig
 from colorize.dataset import load_photos
-from colorize.discriminator import PatchGAN
 from colorize.generator import Generator
 from colorize.trainer import EpochReport
 
@@ -33,14 +32,6 @@ def reference(monkeypatch):
     import reference
 
     return reference
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import recipe
-
-    return recipe
 
 
 @pytest.fixture
@@ -70,38 +61,6 @@ def run(script, *arguments):
     return result.stdout
 
 
-@pytest.mark.slow
-def test_recipes_are_tried_one_change_at_a_time(tmp_path):
-    write_photos(tmp_path / "photos", 17)
-    where = ["--data", tmp_path / "photos", "--val", tmp_path / "photos", "--size", 32]
-    options = [*where, "--epochs", 1, "--results", tmp_path / "results.jsonl"]
-    cropped = "random crops down to 0.36 of the area"
-    run("recipe.py", "pretrain", "as it is", *options, "--keep", tmp_path)
-    run("recipe.py", "pretrain", "as it is", cropped, "Huber loss", *options)
-    weights = ["--weights", tmp_path / "pretrain-as it is-0"]
-    run("recipe.py", "gan", "as it is", "spectral norm in D, hinge", *options, *weights)
-    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    trials = [row["trial"] for row in rows]  # the second command passed over what was there
-    assert trials == ["as it is", cropped, "Huber loss", "as it is", "spectral norm in D, hinge"]
-    assert len({tuple(row["train"].values()) for row in rows}) == 5
-    assert [("lively_psnr" in row) for row in rows] == [False] * 3 + [True] * 2
-
-
-def test_each_trial_changes_something(recipe):
-    for trials in recipe.TRIALS.values():
-        seen = set()
-        for change in trials.values():
-            setup = recipe.Setup(TrainConfig(), Generator(), PatchGAN())
-            change(setup)
-            scales = sum(
-                block.bn2.weight.sum().item() for block in setup.generator.encoder.layers[0]
-            )
-            networks = (str(setup.generator), str(setup.discriminator), scales)
-            seen.add((setup.train, *networks, str(setup.replaced)))
-        assert len(seen) == len(trials)
-
-
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_reference_is_the_heavy_unet_and_ours_is_light(reference):
     networks = {"reference": reference.Reference(256).generator, "ours": Generator()}

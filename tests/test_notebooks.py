@@ -44,8 +44,8 @@ def embed():
     return module
 
 
-def test_the_three_are_there():
-    assert list(BY_NAME) == ["colorize", "evaluate", "how_it_works"]
+def test_all_are_there():
+    assert list(BY_NAME) == ["colorize", "evaluate", "experiments", "how_it_works"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -272,6 +272,30 @@ def test_evaluate_runs_to_the_end(finished, tmp_path):
         assert colored.size == (300, 200)
 
 
+RACE = {"DATA": "builtin", "SIZE": 64, "PHOTOS": 16, "PRETRAIN_EPOCHS": 1}
+
+
+@pytest.mark.slow
+def test_experiments_runs_to_the_end_and_again(tmp_path):
+    small = RACE | {"VARY": ["lambda-l1=100,10"]}
+    out, shown = run("experiments", tmp_path, **small)
+    assert len(shown) == 3  # grid, curves, frontier
+    record = json.loads((tmp_path / "runs" / "race" / "race.json").read_text())
+    assert [(row["variant"], row["seed"]) for row in record["results"]] == [
+        ("lambda-l1=100", 0),
+        ("lambda-l1=100", 1),
+        ("lambda-l1=10", 0),
+        ("lambda-l1=10", 1),
+    ]
+    table = (tmp_path / "runs" / "race" / "table.md").read_text()
+    outputs = [output.get("data", {}) for cell in cells(out) for output in cell["outputs"]]
+    assert table in ["".join(data.get("text/markdown", "")) for data in outputs]
+    weights = tmp_path / "runs" / "race" / "lambda-l1=10" / "seed-1" / "generator"
+    before = (weights / "model.safetensors").stat().st_mtime_ns
+    run("experiments", tmp_path, **small)
+    assert (weights / "model.safetensors").stat().st_mtime_ns == before
+
+
 @pytest.mark.slow
 def test_a_mistake_stops_the_run_with_one_line(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="nowhere"):
@@ -307,6 +331,7 @@ def test_uploading_the_notebook_alone_is_enough(name, tmp_path, monkeypatch):
         "colorize": {"DATA": "builtin", "SIZE": 64, "PRETRAIN_EPOCHS": 1, "GAN_EPOCHS": 1},
         "how_it_works": {"GAN_EPOCHS": 1},
         "evaluate": {"SIZE": 64},
+        "experiments": RACE,
     }
     out, _ = run(name, folder, "colab", **parameters[name])
     printed = "".join(cells(out)[0]["outputs"][0]["text"])
