@@ -32,6 +32,7 @@ from colorize.generator import Generator
 from colorize.metrics import (
     ColorDistribution,
     ab_l1,
+    as_colorful,
     ciede2000,
     colorfulness,
     psnr,
@@ -181,6 +182,8 @@ class Perceptual:
 
     FID: Heusel et al. 2017, Frechet distance between the Inception features (2048, after pooling)
     of the coloured and the true photos. It falls as their number grows: compare like with like.
+    The hue-invariant one is that of photos whose colours are as strong as the truth's, photo by
+    photo (`metrics.as_colorful`).
     LPIPS: Zhang et al. 2018, distance between AlexNet features of a photo and its truth.
 
     Raises:
@@ -198,6 +201,7 @@ class Perceptual:
 
         try:
             fid = FrechetInceptionDistance()
+            hue_invariant = FrechetInceptionDistance(fid.inception)
             lpips = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
         except Exception as error:  # the network's, the disk's, or a damaged file's
             raise ColorizeError(
@@ -208,20 +212,25 @@ class Perceptual:
         # FID adds up in double precision, which Apple's GPUs have not.
         self._device = torch.device("cpu" if torch.device(device).type == "mps" else device)
         self._fid, self._lpips = fid.to(self._device), lpips.to(self._device)
+        self._hue_invariant = hue_invariant.to(self._device)
         self._photos = 0
 
     def __call__(self, colored: Tensor, true: Tensor) -> dict[str, list[float]]:
         """LPIPS of each photo of a batch; both uint8 (B, 3, H, W)."""
         colored, true = colored.to(self._device), true.to(self._device)
-        self._fid.update(true, real=True)
-        self._fid.update(colored, real=False)
+        for fid, fake in ((self._fid, colored), (self._hue_invariant, as_colorful(colored, true))):
+            fid.update(true, real=True)
+            fid.update(fake, real=False)
         self._photos += len(true)
         pairs = zip(colored.split(1), true.split(1), strict=True)
         return {"lpips": [self._lpips(a / 255, b / 255).item() for a, b in pairs]}
 
-    def fid(self) -> float | None:
-        """FID of all photos so far; None for fewer than two."""
-        return self._fid.compute().item() if self._photos >= _LEAST else None
+    def fid(self) -> dict[str, float]:
+        """FID of all photos so far, plain and hue-invariant; empty for fewer than two."""
+        if self._photos < _LEAST:
+            return {}
+        both = {"fid": self._fid, "fid_hue_invariant": self._hue_invariant}
+        return {name: round(fid.compute().item(), 4) for name, fid in both.items()}
 
 
 def evaluate_folder(
@@ -271,8 +280,7 @@ def evaluate_folder(
         old_photo=old_photo,
     )
     measures = means(rows, colors)
-    if more and (fid := more.fid()) is not None:
-        measures["fid"] = round(fid, 4)
+    measures |= more.fid() if more else {}
     if each:
         write_csv(each, [{"photo": n, **row} for n, row in zip(photos.names, rows, strict=True)])
     if summary:

@@ -35,6 +35,26 @@ def colorfulness(rgb: Tensor) -> Tensor:
     return spread + 0.3 * (rg.mean(1).square() + yb.mean(1).square()).sqrt()
 
 
+def as_colorful(predicted: Tensor, true: Tensor) -> Tensor:
+    """Photos with their U and V scaled, each by one factor, to the colourfulness of the truth.
+
+    For a FID that no stronger or weaker colours can win: Li et al., "Language-based image
+    colorization: a benchmark and beyond", 2025 (arXiv 2503.14974), section 5.2.1. Scaling U and V
+    is scaling how far R, G and B are from Y, and colourfulness is in proportion to that, as long
+    as nothing is clipped: the best factor is their ratio. Grey stays grey.
+
+    Args:
+        predicted, true: uint8 RGB (B, 3, H, W); so is what comes out.
+    """
+    Y = sum(
+        w * c for w, c in zip((0.299, 0.587, 0.114), predicted.float().split(1, 1), strict=True)
+    )
+    own = colorfulness(predicted)
+    factor = torch.where(own > 0, colorfulness(true) / own, 1.0)
+    scaled = Y + factor.view(-1, 1, 1, 1) * (predicted - Y)
+    return scaled.round().clamp(0, 255).to(torch.uint8)
+
+
 def ab_l1(predicted: Tensor, true: Tensor) -> Tensor:
     """Mean absolute difference of scaled ab (B, 2, H, W), one a photo (B,)."""
     return (predicted.float() - true.float()).abs().mean(dim=(1, 2, 3))

@@ -289,7 +289,7 @@ def _run(race: Race, name: str, seed: int, photos: _Sets, record: dict[str, Any]
     write_json(out / "config.json", config.to_dict())
     trainer = Trainer(config.train, photos.of(config), *networks, out, resume, [after_lap])
     history = trainer.pretrain() if race.stage == "pretrain" else trainer.train_gan()
-    measures = _measure_whole(out / "generator", photos.held_out)
+    measures = _measure_whole(Colorizer.from_pretrained(str(out / "generator")), photos.held_out)
     result = {
         "variant": name,
         "seed": seed,
@@ -306,8 +306,7 @@ def _run(race: Race, name: str, seed: int, photos: _Sets, record: dict[str, Any]
     say(f"{name}, seed {seed}: {told}")
 
 
-def _measure_whole(weights: str | Path, photos: PhotoSet) -> dict[str, float]:
-    colorizer = Colorizer.from_pretrained(str(weights))
+def _measure_whole(colorizer: Colorizer, photos: PhotoSet) -> dict[str, float]:
     predict = at_working_size(colorizer.generator)
     return measure(predict, photos, device=colorizer.device, full=True)
 
@@ -323,11 +322,18 @@ def _measure_colors(
 
 def _measure_start(race: Race, photos: PhotoSet) -> dict[str, Any]:
     """What all begin with, and what stronger or weaker colours alone would make of it."""
-    weights = race.base.train.start_weights
-    colorizer = Colorizer.from_pretrained(weights)
+    colorizer = _start(race)
     by_strength = partial(_measure_colors, colorizer.generator, photos, colorizer.device)
     knob = [{"strength": s, **by_strength(s)} for s in _KNOB]
-    return {"weights": weights, "photos": 0, **_measure_whole(weights, photos), "knob": knob}
+    of = {"weights": race.base.train.start_weights, "photos": 0}
+    return {**of, **_measure_whole(colorizer, photos), "knob": knob}
+
+
+def _start(race: Race) -> Colorizer:
+    """The weights that all start from, at the size at which they go on."""
+    colorizer = Colorizer.from_pretrained(race.base.train.start_weights)
+    colorizer.generator.working_size = race.base.data.size
+    return colorizer
 
 
 def _results(race: Race) -> dict[str, list[dict[str, Any]]]:
@@ -378,17 +384,16 @@ def race_grid(race: Race, photos: PhotoSet) -> Figure:
     }
     versions: dict[str, Tensor] = {}
     if race.base.train.start_weights:
-        versions["start"] = _colored(race.base.train.start_weights, L)
+        versions["start"] = _colored(_start(race), L)
     for name, folder in weights.items():
         if (folder.parent / _RESULT).is_file():
-            versions[name] = _colored(folder, L)
+            versions[name] = _colored(Colorizer.from_pretrained(str(folder)), L)
     captions = [Path(photos.names[row]).name for row in chosen]
     return compare(L, versions | {"truth": ab}, captions)
 
 
 @torch.inference_mode()
-def _colored(weights: str | Path, L: Tensor) -> Tensor:
-    colorizer = Colorizer.from_pretrained(str(weights))
+def _colored(colorizer: Colorizer, L: Tensor) -> Tensor:
     return at_working_size(colorizer.generator)(L.to(colorizer.device)).cpu()
 
 

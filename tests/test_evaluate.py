@@ -158,7 +158,7 @@ def test_fid_and_lpips_are_written_too(weights, tmp_path, monkeypatch):
             return {"lpips": [0.25] * len(true)}
 
         def fid(self):
-            return 12.5
+            return {"fid": 12.5, "fid_hue_invariant": 11.5}
 
     write_photos(tmp_path / "in", 3)
     monkeypatch.setattr(evaluate, "Perceptual", Measured)
@@ -167,6 +167,7 @@ def test_fid_and_lpips_are_written_too(weights, tmp_path, monkeypatch):
         str(tmp_path / "in"), weights, 32, each=file, perceptual=True
     )
     assert (measures["lpips"], measures["fid"]) == (0.25, 12.5)
+    assert measures["fid_hue_invariant"] == 11.5
     assert file.read_text().count(",0.25") == 3
 
 
@@ -236,20 +237,26 @@ def test_the_truth_is_at_no_distance_and_grey_is(measures, networks):
     rgb = photos.__getitems__([0, 1, 2])
     same = measures(rgb, rgb)["lpips"]
     assert same == pytest.approx([0, 0, 0], abs=1e-6)
-    assert measures.fid() == pytest.approx(0, abs=0.1)
+    assert measures.fid() == pytest.approx({"fid": 0, "fid_hue_invariant": 0}, abs=0.1)
 
     grey = Perceptual()
     rows = measure_each(lambda L: torch.zeros(len(L), 2, 64, 64), photos, batch_size=2, more=grey)
     assert all(row["lpips"] > 1e-4 for row in rows)
     assert len({row["lpips"] for row in rows}) == 3  # of each photo, not of the batch
-    assert grey.fid() > 1
+    assert grey.fid()["fid"] > 1
+    assert grey.fid()["fid_hue_invariant"] == grey.fid()["fid"]  # grey has no colours to scale
+
+    weaker = Perceptual()
+    Y = (rgb * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    weaker((Y + (rgb - Y) / 2).round().to(torch.uint8), rgb)
+    assert weaker.fid()["fid_hue_invariant"] < weaker.fid()["fid"] / 2
 
 
 @pytest.mark.slow
 def test_one_photo_has_no_fid(measures):
     rgb = square_scenes(1, 64).__getitems__([0])
     measures(rgb, rgb)
-    assert measures.fid() is None
+    assert measures.fid() == {}
 
 
 def test_without_the_networks_it_is_one_line(tmp_path, monkeypatch):

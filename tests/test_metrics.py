@@ -156,3 +156,18 @@ def test_large_photos_count_every_so_many_th_pixel():
     )
     assert colors.true[0].shape == (2, 2 * 50 * 75)
     assert metrics.ColorDistribution().distances() == {}
+
+
+def test_photos_as_colorful_as_the_truth():
+    true = torch.full((3, 3, 8, 8), 100, dtype=torch.uint8)
+    true[:, 0, :, :4] = 150  # a red half
+    true[:, 2, :, 4:] = 130
+    Y = (true * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    predicted = (Y + (true - Y) / 2).round().to(torch.uint8)
+    predicted[1] = true[1]
+    predicted[2] = Y[2].round().to(torch.uint8)
+    scaled = metrics.as_colorful(predicted, true)
+    off = (scaled[0].int() - true[0].int()).abs().max()
+    assert off <= 2  # what halving and rounding lost
+    assert torch.equal(scaled[1], true[1])
+    assert torch.equal(scaled[2], predicted[2])  # grey has no hue to make stronger
