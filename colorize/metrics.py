@@ -46,9 +46,8 @@ def as_colorful(predicted: Tensor, true: Tensor) -> Tensor:
     Args:
         predicted, true: uint8 RGB (B, 3, H, W); so is what comes out.
     """
-    Y = sum(
-        w * c for w, c in zip((0.299, 0.587, 0.114), predicted.float().split(1, 1), strict=True)
-    )
+    R, G, B = predicted.float().split(1, dim=1)
+    Y = 0.299 * R + 0.587 * G + 0.114 * B
     own = colorfulness(predicted)
     factor = torch.where(own > 0, colorfulness(true) / own, 1.0)
     scaled = Y + factor.view(-1, 1, 1, 1) * (predicted - Y)

@@ -26,7 +26,7 @@ def commit() -> str:
     """
     try:
         _git("ls-files", "--error-unmatch", __file__)
-        changed = _git("status", "--porcelain", ":/", ":!:/benchmarks/results.json")
+        changed = _git("status", "--porcelain", ":/", ":(top,exclude)benchmarks/results.json")
         return _git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
