@@ -21,7 +21,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from colorize.system.files import ASSETS, write_whole
 
 WINDOW, SHOWN = (1000, 840), (640, 538)  # pixels
-EXAMPLE = 0  # of the page's: two dogs
+EXAMPLE = 2  # of the page's: a sunset
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT = 600_000  # milliseconds; a machine may be busy
 LOOK, MOVE = 1600, 250  # milliseconds a frame is shown: to be looked at, or on the way

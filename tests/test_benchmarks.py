@@ -61,6 +61,7 @@ def run(script, *arguments):
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_reference_is_the_heavy_unet_and_ours_is_light(reference):
     networks = {"reference": reference.Reference(256).generator, "ours": Generator()}

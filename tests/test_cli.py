@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("thin")
 
 SETTINGS = (
     "--size 32 --batch-size 4 --encoder-weights none --pretrain-epochs 1 --gan-epochs 1 "
-    "--precision fp32"
+    "--discriminator-layers 1 --precision fp32"
 )
 
 

@@ -25,7 +25,9 @@ def test_demo_in_small(tmp_path, monkeypatch, capsys, shipped):
     small = dataclasses.replace(
         run.DEMO,
         data=dataclasses.replace(run.DEMO.data, size=32),
-        train=dataclasses.replace(run.DEMO.train, repeats=2, pretrain_epochs=1, gan_epochs=1),
+        train=dataclasses.replace(
+            run.DEMO.train, repeats=2, pretrain_epochs=1, gan_epochs=1, discriminator_layers=1
+        ),
     )
     monkeypatch.setattr(run, "DEMO", small)
     run.run_demo(tmp_path / "demo")
@@ -74,6 +76,7 @@ def test_resume_is_exact_with_imagenet_weights_too(tmp_path, monkeypatch):
             pretrain_epochs=2,
             gan_epochs=1,
             encoder_weights="imagenet",
+            discriminator_layers=1,
             precision="fp32",
         ),
     )
@@ -135,6 +138,7 @@ def test_spectral_norm_and_kept_epochs_go_on_after_a_stop(tmp_path):
             gan_epochs=1,
             encoder_weights="none",
             discriminator_norm="spectral",
+            discriminator_layers=1,
             precision="fp32",
         ),
     )

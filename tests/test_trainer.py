@@ -146,7 +146,7 @@ RECIPES = {
 @pytest.mark.parametrize(
     ("stage", "recipe"), [("pretrain", "batch"), *(("gan", recipe) for recipe in RECIPES)]
 )
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_an_unbroken_one(
     photos, tmp_path, monkeypatch, imagenet_file, precision, stage, recipe
 ):

@@ -41,6 +41,7 @@ def work(process, processes, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_together_do_what_one_does(tmp_path, processes):
     multiprocessing.spawn(work, (processes, str(tmp_path)), nprocs=processes)
