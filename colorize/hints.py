@@ -111,8 +111,11 @@ def write_hints(hints: Sequence[Hint]) -> str:
 
 
 def square_side(height: int, width: int) -> int:
-    """Pixels of the square that stands for one place at a working size: 5 at 256, an odd number."""
-    return min(2 * (min(height, width) // 128) + 1, _LARGEST)
+    """Pixels of the square that stands for one place at a working size: a twentieth of its side.
+
+    An odd number from 1 to the largest of training; 5 at 96. A single pixel is too little to go by.
+    """
+    return min(2 * (min(height, width) // 40) + 1, _LARGEST)
 
 
 def place_hints(hints: Sequence[Hint], size: tuple[int, int], L: Tensor) -> Tensor:

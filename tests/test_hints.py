@@ -148,13 +148,13 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path):
 
 
 def test_a_hint_lands_where_it_was_put_at_any_size():
-    L = torch.zeros(1, 1, 64, 128)
+    L = torch.zeros(1, 1, 36, 72)
     hints = checked([(0, 0, "gray"), (199, 99, "gray"), (100, 50, "gray")], (200, 100))
     mask = place_hints(hints, (200, 100), L)[0, 2]
-    assert mask.nonzero().tolist() == [[0, 0], [32, 64], [63, 127]]
+    assert mask.nonzero().tolist() == [[0, 0], [18, 36], [35, 71]]
     large = place_hints(hints, (200, 100), torch.zeros(1, 1, 256, 512))[0, 2]
-    assert (large[127:132, 255:260] == 1).all()  # 5 pixels, the middle one where it was put
-    assert large.sum() == 5 * 5 + 2 * 4 * 4  # those in the corners are cut off
+    assert (large[125:134, 253:262] == 1).all()  # 9 pixels, the middle one where it was put
+    assert large.sum() == 9 * 9 + 2 * 6 * 6  # those in the corners are cut off
 
 
 def test_of_two_hints_in_one_pixel_the_later_one_counts():
