@@ -57,6 +57,8 @@ def read_tiff(file: BinaryIO, most_pixels: int, page: int = 0) -> Image.Image:
         deep = not isinstance(bits, int) or bits > 8
         apart = shown.planarconfig == 2 and shown.samplesperpixel > 1
         foreign = page is None or shown.compression not in _BY_PILLOW
+        # libtiff passes over the predictor there, and gives differences for pixels.
+        foreign |= shown.compression == _PACKBITS and shown.predictor != 1
         if (deep or apart or foreign) and _tifffile_can(shown):
             image = _turned(_from_samples(_samples(shown, file), shown), shown)
         elif page is None:

@@ -400,10 +400,12 @@ def test_training_reads_the_same_pixels(tmp_path):
         assert np.array_equal(square, np.asarray(fit_square(open_rgb(path), 16))), path
 
 
-def bare_tiff(bits, photometric, data, sample_format=1, samples=1, order="<", compression=1):
+def bare_tiff(
+    bits, photometric, data, sample_format=1, samples=1, order="<", compression=1, predictor=1
+):
     """A TIFF of one strip, byte by byte, for what no library writes."""
     tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: compression, 262: photometric, 277: samples}
-    tags |= {278: HEIGHT, 279: len(data), 339: sample_format}
+    tags |= {278: HEIGHT, 279: len(data), 317: predictor, 339: sample_format}
     start = 8 + 2 + 12 * (len(tags) + 1) + 4
     tags[273] = start
     entries = b""
@@ -477,6 +479,19 @@ def test_numbers_without_a_white_are_named(tmp_path, sample_format, what):
     (tmp_path / "a.tif").write_bytes(bare_tiff(bits, 1, data, sample_format))
     result = tried(tmp_path / "a.tif", reference())
     assert f"{bits}-bit {what}" in result
+
+
+def test_packed_differences_are_not_taken_for_pixels(tmp_path):
+    """Only tifffile writes PackBits with a predictor, and libtiff passes over it."""
+    photo = reference()
+    packed = b""
+    for row in np.diff(photo, axis=1, prepend=np.zeros_like(photo[:, :1])):
+        for start in range(0, len(row), 128):
+            part = row[start : start + 128].tobytes()
+            packed += bytes([len(part) - 1]) + part
+    path = tmp_path / "a.tif"
+    path.write_bytes(bare_tiff(8, 1, packed, compression=32773, predictor=2))
+    check(tried(path, photo), "packbits, predictor")
 
 
 def test_a_part_that_is_missing_is_not_taken_for_black(tmp_path):
