@@ -41,7 +41,8 @@ def as_colorful(predicted: Tensor, true: Tensor) -> Tensor:
     For a FID that no stronger or weaker colours can win: Li et al., "Language-based image
     colorization: a benchmark and beyond", 2025 (arXiv 2503.14974), section 5.2.1. Scaling U and V
     is scaling how far R, G and B are from Y, and colourfulness is in proportion to that, as long
-    as nothing is clipped: the best factor is their ratio. Grey stays grey.
+    as nothing is clipped: the best factor is their ratio. Grey stays grey, with what rounding to 8
+    bits leaves it of colour, under 1.
 
     Args:
         predicted, true: uint8 RGB (B, 3, H, W); so is what comes out.
@@ -49,7 +50,7 @@ def as_colorful(predicted: Tensor, true: Tensor) -> Tensor:
     R, G, B = predicted.float().split(1, dim=1)
     Y = 0.299 * R + 0.587 * G + 0.114 * B
     own = colorfulness(predicted)
-    factor = torch.where(own > 0, colorfulness(true) / own, 1.0)
+    factor = torch.where(own >= 1, colorfulness(true) / own, 1.0)
     scaled = Y + factor.view(-1, 1, 1, 1) * (predicted - Y)
     return scaled.round().clamp(0, 255).to(torch.uint8)
 

@@ -140,21 +140,23 @@ class _Sets:
     def __init__(self, race: Race) -> None:
         self.race = race
         self.sizes: dict[int, Photos] = {}
-        if race.val:
-            held_out, _ = load_photo_set(race.val, race.base.data.size, race.base.data.cache)
-        else:
-            held_out = self.of(race.base).val
+        held_out = self.of(race.base).val
         if not len(held_out):
             raise ColorizeError("no photos to measure on; give --val FOLDER or a --val-fraction")
-        self.held_out = _some(held_out)
+        self.held_out = held_out
 
     def of(self, config: RunConfig) -> Photos:
-        """What a variant learns from; the split depends on the base's seed alone."""
+        """What a variant learns from, and is measured on at its own size while it does.
+
+        The split depends on the base's seed alone.
+        """
         size = config.data.size
         if size not in self.sizes:
-            data = replace(config.data, val_fraction=0.0) if self.race.val else config.data
+            val = self.race.val
+            data = replace(config.data, val_fraction=0.0) if val else config.data
             photos = load_photos(data, self.race.base.train.seed)
-            self.sizes[size] = replace(photos, val=_some(photos.val))
+            held_out = load_photo_set(val, size, data.cache)[0] if val else photos.val
+            self.sizes[size] = replace(photos, val=_some(held_out))
         return self.sizes[size]
 
 
@@ -182,8 +184,12 @@ def _open(race: Race, photos: _Sets) -> dict[str, Any]:
     """What is known of the race in this folder; a new one if there is none."""
     conditions = {name: getattr(race, name) for name in ("minutes", "photos", "stage")}
     sets = photos.of(race.base)
-    of = {"train": sets.fingerprint(), "held_out": replace(sets, val=photos.held_out).fingerprint()}
-    about = {"config": race.base.to_dict(), **conditions, "val": race.val, "sets": of}
+    about = {
+        "config": race.base.to_dict(),
+        **conditions,
+        "val": race.val,
+        "sets": sets.fingerprint(),
+    }
     about |= {"commit": commit(), "machine": describe(), "versions": _versions()}
     path = race.out / _FILE
     if not path.is_file():
@@ -192,8 +198,7 @@ def _open(race: Race, photos: _Sets) -> dict[str, Any]:
         record = json.loads(path.read_text())
         changed = changed_settings(RunConfig.from_dict(record["config"]), race.base)
         changed += [name for name, value in conditions.items() if record[name] != value]
-        same = replace(sets, val=photos.held_out).match(record["sets"]["held_out"])
-        changed += [] if same and sets.match(record["sets"]["train"]) else ["photos"]
+        changed += [] if sets.match(record["sets"]) else ["photos"]
     except (ValueError, TypeError, KeyError) as error:
         raise ColorizeError(f"{path}: damaged; start again in a new folder") from error
     if changed:

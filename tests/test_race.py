@@ -191,6 +191,7 @@ def test_l1_can_be_raced_at_other_sizes_on_other_photos(tmp_path):
         for name in asked.variants
     ]
     assert sizes == [32, 48]
+    assert [len(row["laps"]) for row in record["results"]] == [4, 4]
     assert "3 held-out photos at 32x32" in (asked.out / "table.md").read_text()
 
 
