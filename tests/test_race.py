@@ -109,6 +109,7 @@ def test_every_variant_has_the_same_start_and_photos(told):
         assert row["laps"][-1]["l1"] == pytest.approx(row["l1"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_run_again_and_more_can_be_asked(told):
     record, seen, tmp_path = told
     again = run_race(ask(tmp_path))
