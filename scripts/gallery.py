@@ -1,7 +1,7 @@
 """Draw the pictures of README and docs, by the weights that come along.
 
     python scripts/gallery.py               # people, animals, places, things; some that come in
-                                           # grey; clean photos as old prints
+                                           # grey; clean photos as old prints; hints
     python scripts/gallery.py --l1 WEIGHTS  # also beside weights of L1 alone
     python scripts/gallery.py --run RUN     # also from a run with --keep-epochs: L1 and GAN,
                                            # and, if it began with random weights, how colours grow
@@ -43,6 +43,29 @@ KINDS = {
     "things": ("fig", "coffee", "dandelions", "rocket"),
 }
 AGED = ("mountains", "grace_hopper", "dogs", "coffee")
+HINTS = {  # x and y as shares of width and height
+    "fig": (
+        (0.75, 0.35, "#d03010"),
+        (0.35, 0.55, "#d03010"),
+        (0.52, 0.53, "#a02020"),
+        (0.1, 0.88, "#a8a094"),
+        (0.9, 0.1, "#a8a094"),
+    ),
+    "coffee": (
+        (0.3, 0.75, "#8a3018"),
+        (0.72, 0.5, "#8a3018"),
+        (0.45, 0.3, "#c88a50"),
+        (0.88, 0.25, "#8a6040"),
+        (0.1, 0.35, "#8a6040"),
+    ),
+    "astronaut": (
+        (0.38, 0.6, "#c8552a"),
+        (0.12, 0.8, "#c8552a"),
+        (0.55, 0.75, "#c8552a"),
+        (0.42, 0.2, "#d0a080"),
+        (0.85, 0.1, "#b8b0a8"),
+    ),
+}
 SHOWN_GROWING = ("mountains", "stream", "picos", "sunset")
 TILE, WIDTH, GAP, LINE = 240, 1200, 6, 18  # pixels
 Row = tuple[str, list[Image.Image]]  # a caption, and pictures from left to right
@@ -129,6 +152,19 @@ def old_prints(names: tuple[str, ...] = AGED, each: int = 4, size: int = 256) ->
     return rows
 
 
+def hinted(colorizer: Colorizer, name: str) -> Row:
+    """A photo coloured without hints, the hints on grey, what they make of it, and the truth."""
+    image = photo(name)
+    width, height = image.size
+    hints = [(x * width, y * height, color) for x, y, color in HINTS[name]]
+    marked = in_grey(image).convert("RGB")
+    drawing, radius = ImageDraw.Draw(marked), width / 36
+    for x, y, color in hints:
+        box = (x - radius, y - radius, x + radius, y + radius)
+        drawing.ellipse(box, fill=color, outline="white", width=round(radius / 3))
+    return name, [colorizer(image), marked, colorizer(image, hints), image]
+
+
 def draw_run(run: Path, out: Path) -> None:
     """What only the run itself can show: its epochs and stages."""
     stages = [
@@ -188,6 +224,10 @@ def draw(args: argparse.Namespace) -> None:
     write(sheet(by_kind([colorizer]), titles, across=2), args.out / "gallery.jpg")
     rows = [(name, [in_grey(old), colorizer(old)]) for name, old in grey_photos().items()]
     write(sheet({"": rows}, ["grey", "coloured"], across=2), args.out / "grey-photos.jpg")
+    if colorizer.generator.hints:
+        titles = ["without hints", "five hints", "with them", "true"]
+        rows = [hinted(colorizer, name) for name in HINTS]
+        write(sheet({"": rows}, titles), args.out / "hints.jpg")
     titles = ["in grey", *["as an old print"] * 4]
     write(sheet({"": old_prints()}, titles), args.out / "old-prints.jpg")
 

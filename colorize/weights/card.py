@@ -106,7 +106,9 @@ def run_card(
         + (f", {train.old_photo:.0%} as old prints" if train.old_photo else ""),
         "encoder": f"{config.encoder}, at the start {start}",
         "pretraining": f"L1, AdamW, one cycle up to {train.pretrain_lr:g}; epochs: "
-        f"{train.pretrain_epochs}",
+        f"{train.pretrain_epochs}"
+        if train.pretrain_epochs
+        else "none",
         "GAN": _gan(train) if of_gan else "none",
         "batch": f"{train.batch_size}, "
         + (
@@ -118,7 +120,10 @@ def run_card(
         "seed": str(train.seed),
     }
     if train.hints:
-        facts["colour hints"] = "known: the true colour at random places of the photo, 7 on average"
+        facts["colour hints"] = (
+            "known: the true colour at random places, 8 on average, of "
+            f"{train.hint_share:.3g} of the photos"
+        )
     text = _HEAD + "\n## Training\n\n| | |\n|---|---|\n"
     text += "".join(f"| {name} | {value} |\n" for name, value in facts.items())
     text += "\n## Measures\n\n"
