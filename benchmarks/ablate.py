@@ -46,6 +46,7 @@ def classic_step(
     objective: str,
     lambda_l1: float,
     hints: Tensor | None = None,
+    d_alone: bool = False,
 ) -> Losses:
     """D steps first; then G asks the moved D once more, as pix2pix does."""
     fake_ab = generator(L, hints)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-import machine
 import torch
 from ours import noise_batch, noise_photos
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from colorize.config import TrainConfig
 from colorize.discriminator import make_discriminator
 from colorize.generator import Generator
+from colorize.system.machine import commit, describe
 from colorize.trainer import Trainer
 
 WGAN = {"objective": "wgan-gp", "discriminator_norm": "layer"}
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{machine.describe()}; commit {machine.commit()}")
+    print(f"{describe()}; commit {commit()}")
     print(f"{args.size}x{args.size}, batch {args.batch_size}, fp32, CPU seconds a step\n")
     print("| option | step, s | times the default |\n|---|---|---|")
     default = gan_step_of({}, args.size, args.batch_size)

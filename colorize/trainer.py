@@ -203,7 +203,8 @@ class Trainer:
         if self.discriminator is None:
             raise ColorizeError("train_gan needs a discriminator: Trainer(..., PatchGAN())")
         config, backward = self.config, self.accelerator.backward
-        self.generator.encoder.requires_grad_(not config.freeze_encoder)
+        if config.freeze_encoder:
+            self.generator.encoder.requires_grad_(False)
         networks = self.accelerator.prepare(
             _Shell(self.generator),
             _Shell(self.discriminator),

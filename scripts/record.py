@@ -28,6 +28,7 @@ LOOK, MOVE = 1600, 250  # milliseconds a frame is shown: to be looked at, or on 
 
 
 def shot(page: Page) -> Image.Image:
+    page.evaluate("scrollTo(0, 0)")  # the knobs are below what the window shows
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
     return picture.resize(SHOWN, Image.Resampling.LANCZOS)
 
