@@ -146,7 +146,7 @@ def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811, PLR091
         until(2)
         given = saved()
         page.wait_for_selector("button:not([disabled]):has-text('Download at full size')")
-        page.locator("[data-do=undo]").click()  # what was coloured whole is of other colours
+        changed(page.locator("[data-do=undo]").click)  # what was coloured whole has other colours
         page.wait_for_selector("button[disabled]:has-text('Download at full size')")
         changed(lambda: load.set_input_files(tmp_path / "hints.json"))
         page.locator("#full").click()
