@@ -105,6 +105,11 @@ def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811, PLR091
         download.value.save_as(tmp_path / "hints.json")
         return json.loads((tmp_path / "hints.json").read_text())
 
+    def download(name):
+        with page.expect_download() as download:
+            page.locator("button:not([disabled])", has_text="Download at full size").click()
+        download.value.save_as(tmp_path / name)
+
     try:
         page.goto(served.url)
         page.wait_for_selector("#examples img")
@@ -143,15 +148,28 @@ def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811, PLR091
         changed(lambda: page.keyboard.press("Enter"))
         until(2)
         page.locator("#full").click()
-        with page.expect_download() as download:
-            page.locator("button:not([disabled])", has_text="Download at full size").click()
-        download.value.save_as(tmp_path / "result.png")
+        download("result.png")
+        given = [(hint["x"], hint["y"], hint["color"]) for hint in saved()]
+        before = page.locator("#shown img").last.evaluate("img => img.src")
+        changed(page.get_by_label("Look at the mirrored photo too").check)
+        page.wait_for_function(
+            """old => {
+                const shown = [...document.querySelectorAll('#shown img')];
+                return shown.length > 1 && shown.at(-1).src != old;
+            }""",
+            arg=before,
+        )
+        until(2)
+        download("turned.png")
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") == 390
     finally:
         page.close()
         served.stop()
-    with Image.open(tmp_path / "result.png") as result, Image.open(tmp_path / "photo.png") as photo:
-        assert result.size == photo.size
-        plain = Colorizer(hinted, device="cpu")(photo)
-        assert np.abs(np.asarray(result).astype(int) - np.asarray(plain)).max() > 5
+    photo = Image.open(tmp_path / "photo.png")
+    for name, flip in (("result", False), ("turned", True)):
+        colorizer = Colorizer(hinted, device="cpu", flip=flip)
+        images = Image.open(tmp_path / f"{name}.png"), colorizer(photo), colorizer(photo, given)
+        found, plain, wanted = map(np.int16, images)
+        assert np.abs(found - plain).max() > 5
+        assert np.abs(found - wanted).max() <= 1
