@@ -38,11 +38,10 @@ def colorfulness(rgb: Tensor) -> Tensor:
 def as_colorful(predicted: Tensor, true: Tensor) -> Tensor:
     """Photos with their U and V scaled, each by one factor, to the colourfulness of the truth.
 
-    For a FID that no stronger or weaker colours can win: Li et al., "Language-based image
-    colorization: a benchmark and beyond", 2025 (arXiv 2503.14974), section 5.2.1. Scaling U and V
-    is scaling how far R, G and B are from Y, and colourfulness is in proportion to that, as long
-    as nothing is clipped: the best factor is their ratio. Grey stays grey, with what rounding to 8
-    bits leaves it of colour, under 1.
+    For a FID that no stronger or weaker colours can win, after the hue-invariant one of arXiv
+    2503.14974. Scaling U and V is scaling how far R, G and B are from Y. Colourfulness is in
+    proportion to that, as long as nothing is clipped: the best factor is their ratio. Grey stays
+    grey, with what rounding to 8 bits leaves it of colour, under 1.
 
     Args:
         predicted, true: uint8 RGB (B, 3, H, W); so is what comes out.

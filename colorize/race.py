@@ -10,6 +10,7 @@ import json
 import math
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -120,16 +121,13 @@ def run_race(race: Race) -> dict[str, Any]:
         record["failed"] = {}
         for seed in _seeds(race):
             for name in race.variants:
-                if (race.folder(name, seed) / _RESULT).is_file():
-                    continue
-                try:
-                    _run(race, name, seed, photos, record)
-                except ColorizeError as error:
-                    record["failed"][f"{name}, seed {seed}"] = str(error)
-                    say(f"{name}, seed {seed}: {error}")
-                    continue
+                if not (race.folder(name, seed) / _RESULT).is_file():
+                    try:
+                        _run(race, name, seed, photos, record)
+                    except ColorizeError as error:
+                        record["failed"][f"{name}, seed {seed}"] = str(error)
+                        say(f"{name}, seed {seed}: {error}")
                 _tell(race, record, photos.held_out)
-            _tell(race, record, photos.held_out)
             _draw(race, record, photos.held_out)
     return record
 
@@ -509,7 +507,7 @@ def differences(told: dict[str, Any]) -> list[str]:
 
 def _conditions(record: dict[str, Any], held_out: int) -> str:
     """What the figures are of, in a few lines."""
-    count = max(len(rows) for rows in _by_variant(record).values())
+    count = max(Counter(row["variant"] for row in record["results"]).values())
     spent = f"{record['photos']:,} photos" if record["photos"] else f"{record['minutes']:g} minutes"
     size = record["config"]["data"]["size"]
     text = (
@@ -520,10 +518,3 @@ def _conditions(record: dict[str, Any], held_out: int) -> str:
     )
     failed = [f"Failed: {name}: {reason}" for name, reason in record["failed"].items()]
     return "\n".join([text, *map(printable, failed)])
-
-
-def _by_variant(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in record["results"]:
-        found.setdefault(row["variant"], []).append(row)
-    return found

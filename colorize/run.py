@@ -115,7 +115,18 @@ def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> P
 
 
 def make_networks(config: RunConfig, resume: bool = False) -> tuple[Generator, nn.Module]:
-    """G and D as a run begins with them; a resumed one reads its weights from the checkpoint."""
+    """G and D as a run begins with them; see `make_generator`."""
+    generator = make_generator(config, resume)
+    torch.manual_seed(config.train.seed + 1)  # whatever was drawn for G, D starts the same
+    return generator, make_discriminator(config.train)
+
+
+def make_generator(config: RunConfig, resume: bool = False) -> Generator:
+    """A generator with the weights that the settings wish for; see `load_first_weights`.
+
+    Args:
+        resume: leave them out, as a resumed run reads its own from the checkpoint.
+    """
     torch.manual_seed(config.train.seed)
     generator = Generator(
         encoder=config.encoder, working_size=config.data.size, hints=config.train.hints
@@ -123,8 +134,7 @@ def make_networks(config: RunConfig, resume: bool = False) -> tuple[Generator, n
     if not resume:
         load_first_weights(generator, config.train)
         agree(str(generator.encoder.pretrained), "ImageNet weights")
-    torch.manual_seed(config.train.seed + 1)  # whatever was drawn for G, D starts the same
-    return generator, make_discriminator(config.train)
+    return generator
 
 
 def evaluate_run(out: Path, photos: Photos) -> dict[str, dict[str, float]]:

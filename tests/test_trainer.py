@@ -404,9 +404,8 @@ def test_a_lost_game_is_said_and_kept_in_the_history(photos, tmp_path, capsys):
     assert [bool(warning) for warning in warnings] == [False, False, True, True]
 
 
-def test_a_batch_that_does_not_fit_is_split(photos, tmp_path, capsys):
-    """The memory holds two photos at a time; batches are of four."""
-    trainer = make_trainer(photos, tmp_path, replace(CONFIG, batch_size=4))
+def two_at_a_time(trainer):
+    """A memory that holds no more photos in training."""
     forward = trainer.generator.encoder.stem.forward
 
     def limited(L, hints):
@@ -415,6 +414,11 @@ def test_a_batch_that_does_not_fit_is_split(photos, tmp_path, capsys):
         return forward(L, hints)
 
     trainer.generator.encoder.stem.forward = limited
+
+
+def test_a_batch_that_does_not_fit_is_split(photos, tmp_path, capsys):
+    trainer = make_trainer(photos, tmp_path, replace(CONFIG, batch_size=4))
+    two_at_a_time(trainer)
     history = train(trainer).history
     assert [row["stage"] for row in history] == ["pretrain"] * 2 + ["gan"] * 2
     said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
@@ -427,14 +431,7 @@ def test_a_resumed_run_splits_batches_as_before(photos, tmp_path, monkeypatch):
     stop = ("gan", 1, 0)
     unbroken = Checkpoints(monkeypatch, tmp_path, [stop])
     trainer = make_trainer(photos, tmp_path / "unbroken", config)
-    forward = trainer.generator.encoder.stem.forward
-
-    def limited(L, hints):
-        if trainer.generator.training and len(L) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(L, hints)
-
-    trainer.generator.encoder.stem.forward = limited
+    two_at_a_time(trainer)
     train(trainer)
     resumed = Checkpoints(monkeypatch, tmp_path)
     train(make_trainer(photos, resumed.run(stop), config, resume=True))

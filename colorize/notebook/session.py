@@ -28,7 +28,7 @@ from colorize.run import (
     changed_settings,
     check_apart,
     load_config,
-    load_first_weights,
+    make_generator,
     run_training,
     sample_saver,
 )
@@ -162,16 +162,6 @@ def _holds_shipped(out: Path) -> bool:
 def weights_or_run(weights: str | Path, out: Path) -> str | Path:
     """Those given, else those that come along, else those of a `quick_run` in `out`."""
     return weights or shipped_weights() or quick_run(out) / "generator"
-
-
-def make_generator(config: RunConfig) -> Generator:
-    """A generator with the weights that the settings wish for; see `run.load_first_weights`."""
-    torch.manual_seed(config.train.seed)
-    generator = Generator(
-        encoder=config.encoder, working_size=config.data.size, hints=config.train.hints
-    )
-    load_first_weights(generator, config.train)
-    return generator
 
 
 def train_stage(
