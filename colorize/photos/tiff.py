@@ -61,7 +61,7 @@ def read_tiff(file: BinaryIO, most_pixels: int, page: int = 0) -> Image.Image:
         foreign |= shown.compression == _PACKBITS and shown.predictor != 1
         if (deep or apart or foreign) and _tifffile_can(shown):
             image = _turned(_from_samples(_samples(shown, file), shown), shown)
-        elif page is None:
+        elif foreign:
             raise ValueError(_unread(shown))
         elif deep:
             image = _deep_by_pillow(file, page, shown)
@@ -105,8 +105,7 @@ def _by_pillow(file: BinaryIO, number: int, page: tifffile.TiffPage) -> Image.Im
     except Exception as error:
         if getattr(error, "errno", None) is not None:  # the disk, the network
             raise
-        damaged = error if page.compression in _BY_PILLOW else None
-        raise ValueError(_unread(page, damaged)) from error
+        raise ValueError(_unread(page, error)) from error
     return image
 
 

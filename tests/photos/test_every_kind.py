@@ -494,6 +494,20 @@ def test_packed_differences_are_not_taken_for_pixels(tmp_path):
     check(tried(path, photo), "packbits, predictor")
 
 
+@pytest.mark.skipif(IMAGECODECS, reason="it reads them")
+@pytest.mark.parametrize(("compression", "predictor"), [(50001, 1), (32773, 3)])
+def test_what_libtiff_lacks_it_is_not_asked_for(tmp_path, capfd, compression, predictor):
+    """It has no WebP and says so on the terminal; it passes over the predictor of PackBits."""
+    bits, form = (8, 1) if predictor == 1 else (32, 3)
+    data = b"".join(b"\x7f" + bytes(128) for _ in range(WIDTH * HEIGHT * bits // 8 // 128 + 1))
+    path = tmp_path / "a.tif"
+    path.write_bytes(bare_tiff(bits, 1, data, form, compression=compression, predictor=predictor))
+    result = tried(path, reference())
+    assert f"TIFF of {bits}-bit" in result
+    assert "pip install imagecodecs" in result
+    assert capfd.readouterr().err == ""
+
+
 def test_a_part_that_is_missing_is_not_taken_for_black(tmp_path):
     path = tmp_path / "a.tif"
     for kind, compression in itertools.product(("grey", "rgb"), ("none", "deflate")):
