@@ -266,7 +266,7 @@ def _color(
         if name.suffix.lower() not in PHOTO_SUFFIXES:
             name = name.with_suffix(".png")
         file = Path(tempfile.mkdtemp(dir=results)) / f"{name.stem}-coloured{name.suffix}"
-        save_photo(colored, file, like=image)
+        lost = save_photo(colored, file, like=image)
         shown = tuple(map(_fit, beside_each_other(image, colored)))
     except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError) as error:
         reason = str(error) if isinstance(error, ColorizeError) else first_line(error)
@@ -276,6 +276,10 @@ def _color(
     line = f"{colored.width} x {colored.height} pixels, coloured in {seconds:.1f} s"
     if image.info.get("deep"):
         line += "; more than 8 bits a channel became 8"
+    if (pages := image.info.get("pages", 1)) > 1:
+        line += f"; the first of {pages} pages is coloured"
+    if lost:
+        line += f"; the result does not hold the photo's {', '.join(lost)}"
     return shown, file, line
 
 

@@ -73,6 +73,18 @@ def test_deep_photos_are_said_to_lose_bits(colorizer, tmp_path):
     assert line.endswith("more than 8 bits a channel became 8")
 
 
+def test_what_a_result_lacks_is_said(colorizer, tmp_path):
+    first, *more = (Image.fromarray(scene(i)) for i in range(3))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=more)
+    *_, line = _color(colorizer, tmp_path / "pages.tif", tmp_path)
+    assert line.endswith("s; the first of 3 pages is coloured")
+    first.putalpha(100)
+    first.save(tmp_path / "glass.png")
+    (tmp_path / "glass.png").rename(tmp_path / "glass.jpg")
+    *_, line = _color(colorizer, tmp_path / "glass.jpg", tmp_path)
+    assert line.endswith("s; the result does not hold the photo's transparency")
+
+
 def test_nothing_is_written_beside_the_source(colorizer, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     before = {path.name for path in Path(cli.__file__).parent.iterdir()}
