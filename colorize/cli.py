@@ -24,6 +24,7 @@ from colorize.options import (
     variants,
 )
 from colorize.system.errors import ColorizeError, one_line, printable
+from colorize.system.files import real_path
 from colorize.system.signals import stop_in_order
 
 
@@ -68,6 +69,8 @@ def _have_streams() -> None:
 def _how_to_go_on(args: argparse.Namespace) -> str:
     if args.command == "race":
         return "; the same command goes on, and what is finished is not run again"
+    if args.command == "predict" and not args.overwrite:
+        return "; the same command goes on"
     if args.command != "train":
         return ""
     from colorize.training.checkpoint import has_checkpoint
@@ -291,7 +294,7 @@ def _predict(args: argparse.Namespace) -> int:
     from colorize.photos.read import open_photo
     from colorize.predict import Colorizer
 
-    if args.hints and (len(args.photos) > 1 or args.photos[0].is_dir()):
+    if args.hints and (len(args.photos) > 1 or os.path.isdir(args.photos[0])):
         args.usage("argument --hints: they are of one photo; give one, and no folder")
     colorizer = Colorizer.from_pretrained(
         args.weights, args.size, strength=args.strength, flip=args.flip
@@ -300,7 +303,7 @@ def _predict(args: argparse.Namespace) -> int:
     if out is None:
         out = Path("coloured")
         # A shell's `*` names it too, the second time.
-        photos = [path for path in photos if path.resolve() != out.resolve()]
+        photos = [path for path in photos if real_path(path) != real_path(out)]
     hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else ()
     if hints and not colorizer.generator.hints:
         which = args.weights or "the weights that come along"

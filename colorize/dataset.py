@@ -25,7 +25,7 @@ from colorize.color import rgb_to_lab, scale_lab
 from colorize.config import DataConfig, TrainConfig
 from colorize.hints import random_squares, true_hints
 from colorize.photos.cache import Decoded, decode_once
-from colorize.photos.sources import source_paths
+from colorize.photos.sources import source_other_kinds, source_paths
 from colorize.system.device import process_state, send
 from colorize.system.errors import ColorizeError
 
@@ -90,6 +90,7 @@ class Photos:
     grey: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)  # name -> reason
     copies: int = 0  # photos that are there under another name too
+    others: str = ""  # what is there of kinds that are not read
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint keeps, to know these photos again: their names and mean colour."""
@@ -113,6 +114,8 @@ class Photos:
             text += f"; {self.copies} are copies of others, on the same side of the split"
         if self.grey:
             text += f"; {len(self.grey)} grey ones left out"
+        if self.others:
+            text += f"; {self.others}"
         if self.unreadable:
             names = ", ".join(list(self.unreadable)[:5])
             more = len(self.unreadable) - 5
@@ -149,7 +152,8 @@ def load_photos(config: DataConfig, seed: int = 0, progress: bool = True) -> Pho
 
     train, grey = decoded(train_names, spare, config.min_colorfulness)
     val, _ = decoded(val_names, config.size, 0.0)
-    photos = Photos(train, val, config.size, grey, unreadable, len(same))
+    others = source_other_kinds(config.source)
+    photos = Photos(train, val, config.size, grey, unreadable, len(same), others)
     if not len(train):
         raise ColorizeError(f"{config.source}: nothing to train on: {photos.summary()}")
     return photos

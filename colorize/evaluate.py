@@ -39,6 +39,7 @@ from colorize.metrics import (
     ssim,
     to_uint8,
 )
+from colorize.photos.sources import source_other_kinds
 from colorize.predict import Colorizer
 from colorize.pretrained import shipped_weights
 from colorize.system.errors import ColorizeError, first_line, printable
@@ -269,6 +270,8 @@ def evaluate_folder(
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
         print(f"left out: {printable(line)}")
+    if others := source_other_kinds(data):
+        print(printable(f"{data}: {others}"))
     plain, colors = at_working_size(colorizer.generator, colorizer.size), ColorDistribution()
     rows = measure_each(
         lambda L: strength * plain(L),

@@ -25,6 +25,7 @@ from colorize.photos.read import (
 from colorize.photos.write import result_name, save_photo
 from colorize.predict import Colorizer, in_grey
 from colorize.system.errors import ColorizeError, first_line
+from colorize.system.files import real_path
 from colorize.system.progress import bar
 
 _KINDS = " ".join(sorted(PHOTO_SUFFIXES))
@@ -176,7 +177,7 @@ def _save(
 
 def _check_within(out: Path, path: Path) -> None:
     """Refuse to write where a link to a folder leads out of `out`; over a link itself is fine."""
-    if not path.parent.resolve().is_relative_to(out.resolve()):
+    if not real_path(path.parent).is_relative_to(real_path(out)):
         raise ColorizeError(f"{path}: a link leads out of {out}; remove it, or give another --out")
 
 
@@ -231,51 +232,58 @@ def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) 
         os.path.abspath(photo): (photo, place) for photo, place in _photos(inputs, out, outcome)
     }
     photos = list(given.values())  # each once
-    originals = {photo.resolve() for photo, _ in photos}
-    into_itself = any(path.is_dir() and path.resolve() == out.resolve() for path in inputs)
+    originals = {real_path(photo) for photo, _ in photos}
+    into_itself = any(os.path.isdir(path) and real_path(path) == real_path(out) for path in inputs)
     photos.sort(key=lambda pair: result_name(pair[1]) != pair[1])  # who keeps its name goes first
     taken: dict[Path, Path] = {}
     for photo, inside in photos:
         target = out / result_name(inside)
-        if target.resolve() in originals:
+        if real_path(target) in originals:
             line = f"{target}: is one of the photos; give another --out"
-            if into_itself and photo.resolve().is_relative_to(out.resolve()):
+            if into_itself and real_path(photo).is_relative_to(real_path(out)):
                 line = f"{out}: is the folder of the photos; give another --out"
             if line not in outcome.failed:  # a folder into itself is one line, not one a photo
                 outcome.failed.append(line)
         elif (first := taken.setdefault(target, photo)) is not photo:
-            if first.resolve() != photo.resolve():
+            if real_path(first) != real_path(photo):
                 outcome.failed.append(f"{photo}: {first} would have the same name in {out}")
-        elif not os.path.lexists(photo):
+        elif _is_missing(photo):
             outcome.failed.append(f"{photo}: no such file")
         elif target.suffix.lower() not in PHOTO_SUFFIXES:
             outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
-        elif target.exists() and not overwrite:
+        elif os.path.exists(target) and not overwrite:
             outcome.skipped += 1
         else:
             jobs[target] = photo
     return jobs
 
 
+def _is_missing(photo: Path) -> bool:
+    try:
+        os.lstat(photo)
+    except OSError as error:  # what else it may be, `open_photo` tells
+        return isinstance(error, FileNotFoundError)
+    return False
+
+
 def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tuple[Path, Path]]:
     """Photos, each with its place inside the folder that was given."""
-    results = out.resolve()
+    results = real_path(out)
     for path in inputs:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike `Path.is_dir` no error where that may not be known
             yield path, Path(path.name)
             continue
         if others := other_kinds(path):
-            kinds = " ".join(sorted({other.suffix.lower() for other in others}))
-            outcome.notes.append(f"{path}: {len(others)} left out, of kinds not read ({kinds})")
+            outcome.notes.append(f"{path}: {others}")
         try:
             photos = find_photos(path, outcome.failed)
         except ColorizeError as error:
             outcome.failed.append(str(error))
             continue
         # What lies in `out` came from an earlier run.
-        among = path.resolve() in results.parents
+        among = real_path(path) in results.parents
         for photo in photos:
-            if not (among and results in photo.resolve().parents):
+            if not (among and results in real_path(photo).parents):
                 yield photo, photo.relative_to(path)
 
 

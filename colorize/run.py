@@ -23,7 +23,7 @@ from colorize.predict import Colorizer
 from colorize.pretrained import load_generator, shipped_weights
 from colorize.system.device import process_state
 from colorize.system.errors import ColorizeError, printable
-from colorize.system.files import ASSETS, UNFINISHED, write_json, write_whole
+from colorize.system.files import ASSETS, UNFINISHED, real_path, write_json, write_whole
 from colorize.system.lock import only_run
 from colorize.trainer import EpochReport, Trainer
 from colorize.training.checkpoint import has_checkpoint
@@ -223,7 +223,7 @@ def _check_out(source: str, out: Path) -> None:
 
 def check_apart(source: str, out: Path) -> None:
     """Refuse a run folder among the photos."""
-    if source not in ("coco", "builtin") and Path(source).resolve() in out.resolve().parents:
+    if source not in ("coco", "builtin") and real_path(Path(source)) in real_path(out).parents:
         raise ColorizeError(
             f"{out}: lies inside {source}, and pictures of the run would become photos to train "
             "on; give a folder elsewhere"

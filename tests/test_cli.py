@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from colorize import cli
+from colorize import cli, folders
 from colorize.pretrained import save_weights
 from colorize.system.errors import first_line, printable
 
@@ -284,6 +284,26 @@ def test_a_full_disk_is_one_line(run, tmp_path, capsys, monkeypatch):
     )
     assert code == 1
     assert "no space left on the disk" in lines[0]
+
+
+def test_a_stop_is_one_line_and_the_same_command_goes_on(run, tmp_path, capsys, monkeypatch):
+    write_photos(tmp_path / "in", 3)
+    words = ["predict", tmp_path / "in", "--weights", run / "generator", "--out", tmp_path / "o"]
+
+    def stop(image, path, **options):
+        if path.name == "scene-01.png":
+            raise KeyboardInterrupt
+        return save(image, path, **options)
+
+    save = folders.save_photo
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "save_photo", stop)
+        code, _, lines = colorize(capsys, *words)
+    assert (code, lines) == (130, ["colorize: stopped; the same command goes on"])
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["scene-00.png"]
+    code, out, _ = colorize(capsys, *words)
+    assert code == 0
+    assert out.startswith("2 coloured")
 
 
 def test_running_out_of_memory_is_one_line(run, tmp_path, capsys, monkeypatch):

@@ -86,6 +86,7 @@ def test_grey_and_unreadable_photos_are_left_out_with_a_count(tmp_path):
     for i in range(3):
         grey.save(tmp_path / f"grey-{i}.png")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    (tmp_path / "raw.cr2").touch()
     photos = load(tmp_path, val_fraction=0.0)
     assert len(photos.train) == 8
     assert photos.grey == ["grey-0.png", "grey-1.png", "grey-2.png"]
@@ -93,6 +94,7 @@ def test_grey_and_unreadable_photos_are_left_out_with_a_count(tmp_path):
     summary = photos.summary()
     assert "8 photos to train on" in summary
     assert "3 grey" in summary
+    assert "1 left out, of kinds not read (.cr2)" in summary
     assert "1 unreadable left out: broken.jpg" in summary
 
 

@@ -121,6 +121,31 @@ def test_what_is_not_coloured_is_named(colorizer, tmp_path, monkeypatch):
     assert names(tmp_path / "out") == ["b.JFIF", "c.jpe", "m.png", "m.tif", "scene-00.png"]
 
 
+def test_a_link_to_itself_is_one_line_and_the_rest_goes_on(colorizer, tmp_path):
+    (photo,) = write_photos(tmp_path / "in", 1)
+    for name in ("loop", "loop.jpg"):
+        (tmp_path / "in" / name).symlink_to(name)
+    loop = tmp_path / "in" / "loop.jpg"
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.colored == 1
+    (failed,) = outcome.failed
+    assert failed.startswith(f"{loop}: cannot be read as a photo (")
+    outcome = colorize_files(colorizer, [loop, photo], tmp_path / "again")
+    assert (outcome.colored, outcome.failed) == (1, [failed])
+    outcome = colorize_files(colorizer, [photo], tmp_path / "in" / "loop")
+    (failed,) = outcome.failed
+    assert failed.startswith(f"{photo}: ")
+
+
+def test_a_name_that_cannot_be_looked_at_is_one_line_and_the_rest_goes_on(colorizer, tmp_path):
+    (photo,) = write_photos(tmp_path, 1)
+    long = tmp_path / f"{'n' * 300}.jpg"
+    outcome = colorize_files(colorizer, [long, photo], tmp_path / "out")
+    assert outcome.colored == 1
+    (failed,) = outcome.failed
+    assert failed.startswith(f"{long}: cannot be read as a photo (")
+
+
 def test_metadata_that_a_result_cannot_hold_is_said(colorizer, tmp_path):
     Image.fromarray(scene(0)).save(tmp_path / "a.jpg", comment=b"scanned", format="JPEG")
     (tmp_path / "a.jpg").rename(tmp_path / "a.webp")

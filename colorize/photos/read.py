@@ -64,18 +64,24 @@ def find_photos(folder: Path, passed_over: list[str] | None = None) -> list[Path
         suffixes = " ".join(sorted(PHOTO_SUFFIXES))
         raise ColorizeError(f"{folder}: no photos in this folder or below it ({suffixes})")
     if passed_over is not None:
-        passed_over += unread
+        passed_over += [f"{line}; its photos are passed over" for line in unread]
     return sorted(photos, key=lambda p: p.relative_to(folder).as_posix())
 
 
-def other_kinds(folder: Path) -> list[Path]:
-    """Photos under a folder that `find_photos` does not take, as they are of kinds not read."""
-    return [path for path in _files(folder, []) if path.suffix.lower() in OTHER_SUFFIXES]
+def other_kinds(folder: Path) -> str:
+    """How many photos under a folder `find_photos` does not take, and which kinds these are.
+
+    Empty if there are none.
+    """
+    suffixes = [path.suffix.lower() for path in _files(folder, [])]
+    others = [suffix for suffix in suffixes if suffix in OTHER_SUFFIXES]
+    kinds = " ".join(sorted(set(others)))
+    return f"{len(others)} left out, of kinds not read ({kinds})" if others else ""
 
 
 def _files(folder: Path, unread: list[str]) -> Iterator[Path]:
     def note(error: OSError) -> None:
-        unread.append(f"{error.filename}: {error.strerror}; its photos are passed over")
+        unread.append(f"{error.filename}: {error.strerror}")
 
     visited = set()
     for root, folders, files in os.walk(folder, followlinks=True, onerror=note):
@@ -118,8 +124,11 @@ def open_photo(
         `info["pages"]` how many photos are in the file, `info["file_metadata"]` is its `Metadata`.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        state = os.stat(path)
+        if not stat.S_ISREG(state.st_mode):
             raise ValueError("not a file")  # of a pipe nobody may ever write to the other end
+        if not state.st_size:
+            raise ValueError("the file is empty")
         with open(path, "rb") as file:
             return _decode(file, at_least, most_pixels or MOST_PIXELS)
     except FileNotFoundError as error:

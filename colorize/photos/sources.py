@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from colorize.photos.read import find_photos
+from colorize.photos.read import find_photos, other_kinds
 from colorize.system.errors import ColorizeError, first_line
 from colorize.system.files import ASSETS, HOST
 from colorize.system.lock import locked, sweep
@@ -112,3 +112,8 @@ def source_paths(source: str) -> dict[str, Path]:
         return {path.name: path for path in builtin_photos()}
     folder = coco_folder() if source == "coco" else Path(source)
     return {path.relative_to(folder).as_posix(): path for path in find_photos(folder)}
+
+
+def source_other_kinds(source: str) -> str:
+    """`other_kinds` of a source that is a folder of the user's."""
+    return "" if source in ("coco", "builtin") else other_kinds(Path(source))

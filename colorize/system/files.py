@@ -27,6 +27,12 @@ def _assets() -> Path:
 ASSETS = _assets()  # photos and weights that come along; a notebook that is alone has none
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, links followed; unlike `Path.resolve`, not an error where they go round
+    in a circle, which it is up to Python 3.12."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place if the block ends without an error.

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from colorize.system.errors import ColorizeError
-from colorize.system.files import HOST, UNFINISHED
+from colorize.system.files import HOST, UNFINISHED, real_path
 
 try:
     import fcntl
@@ -40,7 +40,7 @@ def locked(folder: Path, busy: str, wait: bool = False) -> Iterator[bool]:
     Raises:
         ColorizeError: another process holds it, and `wait` is false.
     """
-    path = folder.resolve()
+    path = real_path(folder)
     if path in _held or fcntl is None:
         yield path in _held
         return

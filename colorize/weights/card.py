@@ -6,6 +6,7 @@ from pathlib import Path
 
 from colorize.config import RunConfig, TrainConfig
 from colorize.system.errors import printable
+from colorize.system.files import real_path
 
 CARD_NAME = "README.md"  # beside the weights, as the hub wants it
 _HEAD = """---
@@ -91,7 +92,7 @@ def run_card(
     data, train = config.data, config.train
     of_gan = stage == "generator" and train.gan_epochs > 0
     # Of a folder the name alone: where it lies is nobody's business.
-    source = data.source if data.source in _LICENCES else Path(data.source).resolve().name
+    source = data.source if data.source in _LICENCES else real_path(Path(data.source)).name
     trained, held_out, grey = counts
     start = _ENCODER_WEIGHTS[train.encoder_weights]
     if train.start_weights:

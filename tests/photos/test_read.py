@@ -91,6 +91,12 @@ def test_other_kinds_of_files_are_not_even_tried(tmp_path):
         open_photo(tmp_path / "e.jpg")
 
 
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "card-failed.jpg").touch()
+    with pytest.raises(ColorizeError, match=r"card-failed\.jpg.*the file is empty"):
+        open_photo(tmp_path / "card-failed.jpg")
+
+
 def test_a_photo_of_absurd_size_is_one_line(tmp_path, monkeypatch):
     Image.fromarray(scene(0)).save(tmp_path / "big.png")
     monkeypatch.setattr(read, "MOST_PIXELS", 80 * 64 - 1)
@@ -103,7 +109,7 @@ def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     def unknown(*_, **__):
         raise UnidentifiedImageError("cannot identify image file")
 
-    (tmp_path / "phone.heic").touch()
+    (tmp_path / "phone.heic").write_bytes(b"ftypheic")
     monkeypatch.setattr(Image, "open", unknown)
     monkeypatch.setattr(read, "pillow_heif", None)
     with pytest.raises(ColorizeError, match=r"phone\.heic.*pip install pillow-heif"):
