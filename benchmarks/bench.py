@@ -1,4 +1,4 @@
-"""Both recipes in one run, alternating: Lab, photos prepared, steps, epochs; and `Colorizer`.
+"""Both recipes in one run, alternating: Lab, photos, steps, epochs; `Colorizer`; folders.
 
 python benchmarks/bench.py            # table, and benchmarks/results.json
 python benchmarks/bench.py --quick    # the same in two minutes, smaller and rougher
@@ -39,8 +39,10 @@ from colorize.dataset import (
     to_network,
     train_loader,
 )
+from colorize.folders import colorize_files
 from colorize.photos.cache import decode_once
 from colorize.photos.sources import builtin_photos
+from colorize.predict import Colorizer
 from colorize.system.files import write_json
 from colorize.system.machine import commit, cores, describe
 from colorize.trainer import run_epoch
@@ -48,7 +50,7 @@ from colorize.trainer import run_epoch
 RESULTS = Path(__file__).with_name("results.json")
 LARGE = {1: (1152, 864), 12: (4000, 3000), 48: (8000, 6000)}  # megapixels to width and height
 WORKING_SIZE = 512  # of `Colorizer`
-PARTS = ("prepare", "steps", "epochs", "colorizers")
+PARTS = ("prepare", "steps", "epochs", "colorizers", "folders")
 
 
 @dataclass
@@ -223,6 +225,45 @@ def colorizers(sizes: Sequence[int], device: str) -> list[dict[str, Any]]:
     return rows
 
 
+def folders(count: int, rounds: int) -> list[dict[str, Any]]:
+    """A folder of photos beside a process that is busy for ever, on the CPU.
+
+    As `predict` does it, beside photo after photo with all threads, and with one thread.
+    """
+    threads, colorizer = torch.get_num_threads(), Colorizer.from_pretrained(device="cpu")
+    with tempfile.TemporaryDirectory() as name:
+        photos = write_jpegs(Path(name), count, np.random.default_rng(0))
+        out = Path(name) / "coloured"
+
+        def predict(*some: Path) -> None:
+            if colorize_files(colorizer, some, out, overwrite=True).failed:
+                raise RuntimeError("a photo has failed")
+
+        def one_by_one() -> None:
+            for photo in photos:
+                predict(photo)
+
+        def one_thread() -> None:
+            torch.set_num_threads(1)
+            try:
+                predict(*photos)
+            finally:
+                torch.set_num_threads(threads)
+
+        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            together = partial(predict, *photos)
+            rows = []
+            for rival, which in ((one_by_one, "all_threads"), (one_thread, "one_thread")):
+                ours, theirs = race(rounds, together, rival, "cpu")
+                speeds = count / ours, theirs and count / theirs
+                rows.append(row(f"folder_{which}", "cpu", *speeds, "photos/s"))
+        finally:
+            busy.kill()
+            busy.wait()
+    return rows
+
+
 def measure_device(device: str, args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
     """Rows of one device, a few at a time."""
     batch_sizes = args.batch_size or [32 if device == "cuda" else 4]
@@ -233,6 +274,8 @@ def measure_device(device: str, args: argparse.Namespace) -> Iterator[list[dict[
                 yield [row | {"name": row["name"] + suffix} for row in rows]
     if "colorizers" in args.only:
         yield colorizers([1] if args.quick else list(LARGE), device)
+    if "folders" in args.only and device == "cpu":
+        yield folders(*((10, 1) if args.quick else (40, args.rounds or 3)))
 
 
 def measure_batch_size(

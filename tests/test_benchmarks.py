@@ -117,6 +117,8 @@ def test_bench_writes_its_table(tmp_path):
     assert results["machine"]
     assert results["commit"]
     assert {"colorizer_1mp", "colorizer_1mp_peak", "feed_later_epochs"} < rows.keys()
+    for which in ("all_threads", "one_thread"):
+        assert rows[f"folder_{which}"]["ratio"] > 0
     columns = {"name", "device", "ours", "reference", "unit", "ratio"}
     assert all(row.keys() == columns for row in results["rows"])
     for name in NAMES:

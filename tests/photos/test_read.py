@@ -91,6 +91,27 @@ def test_other_kinds_of_files_are_not_even_tried(tmp_path):
         open_photo(tmp_path / "e.jpg")
 
 
+def test_a_closed_folder_is_an_error_unless_it_may_be_passed_over(tmp_path, monkeypatch):
+    """As the system says it to those who may not look; the tests may be run by one who may."""
+    Image.fromarray(scene(0)).save(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir()
+    look = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):  # others look by number
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    told = f"{tmp_path / 'closed'}: Permission denied"
+    with pytest.raises(ColorizeError) as error:
+        find_photos(tmp_path)
+    assert str(error.value) == told
+    passed_over = []
+    assert find_photos(tmp_path, passed_over) == [tmp_path / "a.png"]
+    assert passed_over == [f"{told}; its photos are passed over"]
+
+
 def test_an_empty_file_is_said_to_be_empty(tmp_path):
     (tmp_path / "card-failed.jpg").touch()
     with pytest.raises(ColorizeError, match=r"card-failed\.jpg.*the file is empty"):
