@@ -1,4 +1,9 @@
-"""Colourise grey photos with a GAN that you train yourself."""
+"""Colourise grey photos with a GAN that you train yourself.
+
+Read it in this order: color, dataset, generator, discriminator, losses, steps, trainer. A setting
+begins in config, gets its option in options, and its command in cli. The folders are services:
+whoever changes a network or a loss need not open them.
+"""
 
 from typing import TYPE_CHECKING
 
