@@ -3,8 +3,9 @@
     python benchmarks/hints.py --weights RUN/generator --data FOLDER --rival --json FILE
 
 The points of a photo are drawn once: the first 5 of its 50 are its 5. Each is a square of the size
-that a click has, and has its true mean colour. The rival is Levin, Lischinski and Weiss,
-"Colorization using optimization", 2004: neighbours of similar lightness get similar colours.
+that a click has, and has its true mean colour. Measured is the network, with and without
+`hints.spread` over its colours, and as the rival that alone, which is Levin, Lischinski and Weiss,
+"Colorization using optimization", 2004.
 """
 
 from __future__ import annotations
@@ -16,21 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from colorize.dataset import PhotoSet, load_photo_set, to_network
 from colorize.evaluate import means, measure_batch, table
 from colorize.generator import Generator
-from colorize.hints import square_side, true_hints
+from colorize.hints import spread, square_side, true_hints
 from colorize.pretrained import load_generator
 from colorize.system.device import process_state
 from colorize.system.errors import ColorizeError
 from colorize.system.progress import bar
 
 COUNTS = (0, 1, 2, 5, 10, 20, 50)
-_WIDTH = 0.6  # of the Gaussian, as in the authors' own program; 2 leaks over edges
 MEASURES = ("l1", "ciede2000", "psnr")
 
 
@@ -42,47 +40,25 @@ def random_points(size: int, seed: int) -> Tensor:
     return torch.cat((corners, torch.full_like(corners[:, :1], side)), dim=1)
 
 
-def spread(L: Tensor, hints: Tensor) -> Tensor:
-    """Colours without a network: scaled ab (1, 2, H, W) of L (1, 1, H, W) and hints (1, 3, H, W).
-
-    Each pixel is the weighted mean of its eight neighbours, save where a hint is. The weight of a
-    neighbour is a Gaussian of the difference in lightness, as wide as lightness varies there.
-    """
-    light = L[0, 0].double().cpu().numpy()
-    known = hints[0, 2].bool().cpu().numpy()
-    if not known.any():
-        return torch.zeros_like(hints[:, :2])
-    height, width = light.shape
-    index = np.arange(light.size).reshape(light.shape)
-    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-    around = np.pad(light, 1, constant_values=np.nan)
-    neighbours = np.stack([around[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in steps])
-    variance = np.nanvar(np.concatenate((neighbours, light[None])), axis=0)
-    weights = np.exp(-((neighbours - light) ** 2) / (_WIDTH * np.maximum(variance, 1e-5)))
-    weights = np.nan_to_num(weights) + 1e-6 * ~np.isnan(neighbours)  # no pixel is cut off
-    weights /= weights.sum(0)
-    rows, columns, values = [], [], []
-    for (y, x), weight in zip(steps, weights, strict=True):
-        inside = (weight > 0) & ~known
-        rows.append(index[inside])
-        columns.append(index[inside] + y * width + x)
-        values.append(-weight[inside])
-    matrix = sparse.coo_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
-        (light.size, light.size),
-    )
-    ab = hints[0, :2].double().cpu().numpy().reshape(2, -1).T
-    solved = spsolve((matrix + sparse.identity(light.size)).tocsc(), ab)
-    return torch.from_numpy(solved.T.reshape(1, 2, height, width)).to(hints)
+def alone(L: Tensor, hints: Tensor) -> Tensor:
+    """What hints (B, 3, H, W) give to L (B, 1, H, W) without a network, scaled ab (B, 2, H, W)."""
+    return spread(L, hints, torch.zeros_like(hints[:, :2]), anchor=0)
 
 
 @torch.no_grad()
 def measure(generator: Generator, photos: PhotoSet, rival: bool) -> dict[str, dict[int, dict]]:
     """Means over the photos, by who coloured them and by the number of points."""
     device = next(generator.parameters()).device
-    painters = {"network": lambda L, hints: generator(L, hints if hints[:, 2].any() else None)}
+
+    def network(L: Tensor, hints: Tensor) -> Tensor:
+        return generator(L, hints if hints[:, 2].any() else None)
+
+    painters = {
+        "network": network,
+        "Colorizer": lambda L, hints: spread(L, hints, network(L, hints)),
+    }
     if rival:
-        painters["spread"] = spread
+        painters["no network"] = alone
     rows = {name: {count: [] for count in COUNTS} for name in painters}
     at_hints = []
     for i in bar(range(len(photos)), "measuring", unit="photo"):

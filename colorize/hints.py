@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import ImageColor
 from torch import Tensor
 
@@ -28,6 +30,13 @@ Hint: TypeAlias = tuple[float, float, str | Sequence[int]]
 
 _LARGEST = 9  # pixels, the side of a square
 _MEAN = 8  # points of a photo that has any; two in three have under ten
+
+# How hints spread, see `spread`.
+_ANCHOR = (
+    3.0  # pull towards the network's colours: without edges they win after a third of the side
+)
+_WIDTH = 0.6  # of the Gaussian, as in the authors' own program; 2 leaks over edges
+_MOST = 2**15  # pixels at which it is solved: a third of a second
 
 
 def checked(hints: Sequence[Hint], size: tuple[int, int]) -> list[Hint]:
@@ -181,6 +190,77 @@ def true_hints(ab: Tensor, squares: Sequence[Tensor]) -> Tensor:
     pixels, inside = _pixels(squares, ab)
     values = ab.movedim(1, 0).flatten(1)[:, pixels]
     return _paint(ab, pixels, inside, (values * inside).sum(-1) / inside.sum(-1))
+
+
+def spread(L: Tensor, hints: Tensor, ab: Tensor, anchor: float = _ANCHOR) -> Tensor:
+    """Bring the colours of hints up to the edges around them, over what the network made of them.
+
+    Levin, Lischinski and Weiss, "Colorization using optimization", 2004: each pixel is the mean of
+    its neighbours, of which those of its lightness count most, and hints stay as they are. Here a
+    hint's say also fades on the way, and the network has the rest.
+
+    Args:
+        L: scaled, (B, 1, H, W).
+        hints: (B, 3, H, W).
+        ab: scaled, (B, 2, H, W), what the network gives for both.
+        anchor: how soon a hint's say fades; 0 is never, and leaves nothing to the network.
+
+    Returns:
+        Scaled ab, (B, 2, H, W), a hint's own where it is. Photos without hints as they were.
+    """
+    given = [_reach(*photo, anchor) for photo in zip(L.split(1), hints.split(1), strict=True)]
+    color, share = torch.cat(given).split((2, 1), dim=1)
+    return color + (1 - share) * ab
+
+
+def _reach(L: Tensor, hints: Tensor, anchor: float) -> Tensor:
+    """What `spread` gives to the hints of one photo: their mean, times their share, and the share.
+
+    (1, 3, H, W), as hints are.
+    """
+    known, size = hints[:, 2:] > 0, hints.shape[-2:]
+    if not known.any():
+        return hints
+    if (scale := math.sqrt(_MOST / math.prod(size))) >= 1:
+        return _solve(L, hints, anchor)
+    small = [max(1, round(side * scale)) for side in size]
+    given = F.adaptive_avg_pool2d(hints, small)
+    given = torch.cat((given[:, :2] / given[:, 2:].clamp(min=1e-6), given[:, 2:].sign()), dim=1)
+    seen = F.interpolate(L, small, mode="bilinear", antialias=True)
+    return torch.where(
+        known, hints, F.interpolate(_solve(seen, given, anchor), size, mode="bilinear")
+    )
+
+
+def _solve(L: Tensor, hints: Tensor, anchor: float) -> Tensor:
+    """The linear equations of `_reach`, on the CPU."""
+    from scipy import sparse  # here: who gives no hints need not wait for it
+    from scipy.sparse.linalg import spsolve
+
+    light = L[0, 0].double().cpu().numpy()
+    known = hints[0, 2].cpu().numpy() > 0
+    height, width = light.shape
+    index = np.arange(light.size).reshape(light.shape)
+    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    around = np.pad(light, 1, constant_values=np.nan)
+    neighbours = np.stack([around[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y, x in steps])
+    variance = np.nanvar(np.concatenate((neighbours, light[None])), axis=0)
+    weights = np.exp(-((neighbours - light) ** 2) / (_WIDTH * np.maximum(variance, 1e-5)))
+    weights = np.nan_to_num(weights) + 1e-6 * ~np.isnan(neighbours)  # no pixel is cut off
+    weights /= weights.sum(0) * (1 + anchor / min(height, width) ** 2)
+    rows, columns, values = [], [], []
+    for (y, x), weight in zip(steps, weights, strict=True):
+        inside = (weight > 0) & ~known
+        rows.append(index[inside])
+        columns.append(index[inside] + y * width + x)
+        values.append(-weight[inside])
+    matrix = sparse.coo_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        (light.size, light.size),
+    )
+    given = hints[0].flatten(1).T.double().cpu().numpy()
+    solved = spsolve((matrix + sparse.identity(light.size)).tocsc(), given)
+    return torch.from_numpy(solved.T.reshape(hints.shape)).to(hints)
 
 
 def _pixels(squares: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:

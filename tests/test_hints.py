@@ -12,6 +12,7 @@ from colorize.hints import (
     place_hints,
     random_squares,
     read_hints,
+    spread,
     true_hints,
     write_hints,
 )
@@ -177,3 +178,65 @@ def test_only_the_hue_of_a_hint_counts_and_what_srgb_lacks_is_pulled_in():
         assert a <= share * lab[1] + 0.5
         assert b / a == pytest.approx(float(lab[2] / lab[1]), rel=0.05)
         assert (L > 98) or a == pytest.approx(float(lab[1]), abs=0.5)
+
+
+def one_hint(height, width, y, x, ab=(0.4, -0.2)):
+    hints = torch.zeros(1, 3, height, width)
+    hints[0, :, y : y + 3, x : x + 3] = torch.tensor([*ab, 1]).view(3, 1, 1)
+    return hints
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (250, 300)])  # solved so, and smaller
+def test_a_hint_fills_its_side_of_an_edge_and_leaves_the_other_alone(height, width):
+    torch.manual_seed(0)
+    L = torch.full((1, 1, height, width), -0.6)
+    L[..., width // 2 :] = 0.6
+    ab = torch.rand(1, 2, height, width) / 10
+    hints = one_hint(height, width, height // 2, width // 4)
+    change = spread(L, hints, ab) - ab
+    known = hints[:, 2:].expand_as(ab) > 0
+    assert torch.equal(spread(L, hints, ab)[known], hints[:, :2][known])
+    near = change[0, 0, height // 4 : 3 * height // 4, width // 8 : 3 * width // 8]
+    assert near.min() > 0.05
+    margin = 2 + width // 60
+    assert change[..., width // 2 + margin :].abs().max() < 0.02
+
+
+def test_a_hint_fades_with_distance_as_far_at_any_size():
+    shares = []
+    for size in (32, 64):
+        L, ab = torch.zeros(1, 1, size, 6 * size), torch.zeros(1, 2, size, 6 * size)
+        hints = torch.zeros(1, 3, size, 6 * size)
+        hints[..., 0] = 1  # a whole border: any square means something else at another size
+        shares.append(spread(L, hints, ab)[0, 0, size // 2])
+    assert shares[1][-1] < 0.01
+    assert (shares[0].diff() <= 1e-6).all()
+    torch.testing.assert_close(shares[1][::2], shares[0], atol=0.05, rtol=0)
+    assert 0.2 < shares[0][16] < 0.8
+
+
+def test_each_pixel_is_the_mean_of_its_neighbours():
+    """The equations, written out: of a small photo, pixel by pixel."""
+    torch.manual_seed(3)
+    L, hints = torch.rand(1, 1, 4, 5) - 0.5, torch.zeros(1, 3, 4, 5)
+    hints[0, :, 1, 2] = torch.tensor([0.3, -0.4, 1])
+    got, anchor = spread(L, hints, torch.zeros(1, 2, 4, 5)), 3.0
+    for y in range(4):
+        for x in range(5):
+            if (y, x) == (1, 2):
+                continue
+            rows, columns = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+            light = L[0, 0, rows, columns]
+            away = (light - L[0, 0, y, x]) ** 2
+            weights = torch.exp(-away / (0.6 * light.var(correction=0))) + 1e-6
+            weights[y - rows.start, x - columns.start] = 0
+            mean = (weights * got[0, :, rows, columns]).sum((1, 2)) / weights.sum()
+            torch.testing.assert_close(got[0, :, y, x], mean / (1 + anchor / 4**2))
+
+
+def test_photos_without_hints_keep_the_network_s_colours():
+    L, ab = torch.rand(2, 1, 20, 30), torch.rand(2, 2, 20, 30)
+    hints = torch.cat((torch.zeros(1, 3, 20, 30), one_hint(20, 30, 5, 5)))
+    got = spread(L, hints, ab)
+    assert torch.equal(got[0], ab[0])
+    assert (got[1] - ab[1]).abs().max() > 0.1
