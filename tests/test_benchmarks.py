@@ -321,7 +321,7 @@ def test_the_peak_is_this_process_own():
     assert peaks[1] - peaks[0] == pytest.approx(0.4, abs=0.1)
 
 
-def test_colours_spread_from_hints_up_to_an_edge(monkeypatch):
+def test_without_a_network_colours_spread_from_hints_up_to_an_edge(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import hints
 
@@ -330,10 +330,10 @@ def test_colours_spread_from_hints_up_to_an_edge(monkeypatch):
     given = torch.zeros(1, 3, 24, 24)
     given[0, :, 5, 5] = torch.tensor([0.4, 0.1, 1.0])
     given[0, :, 5, 18] = torch.tensor([-0.3, 0.2, 1.0])
-    ab = hints.spread(L, given)
+    ab = hints.alone(L, given)
     assert ab[0, 0, :, :12].min() > 0.3
     assert ab[0, 0, :, 12:].max() < -0.2
-    assert not hints.spread(L, given * 0).any()
+    assert not hints.alone(L, given * 0).any()
 
 
 def test_a_part_that_fails_on_a_gpu_does_not_end_the_rest(gpu, tmp_path, monkeypatch):
