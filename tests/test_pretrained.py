@@ -188,7 +188,7 @@ def exported(tmp_path_factory):
     """By the command, in a folder that it makes."""
     torch.manual_seed(0)
     generator = Generator(decoder_widths=(32, 16, 16, 8, 8), working_size=48)
-    torch.nn.init.normal_(generator.head.weight, std=0.05)
+    torch.nn.init.normal_(generator.head.weight, std=0.04)
     folder = tmp_path_factory.mktemp("export")
     save_weights(generator, folder / "generator")
     words = ["--weights", str(folder / "generator"), "--out", str(folder / "deep" / "model.onnx")]
@@ -235,8 +235,9 @@ def test_the_lines_of_the_docs_colour_a_photo(exported, tmp_path, monkeypatch):
         colored = np.asarray(written).astype(int)
     wanted = Colorizer.from_pretrained(exported[0] / "generator", device="cpu")(photo)
     assert np.ptp(colored, axis=-1).mean() > 5
-    # It clips what is outside sRGB, so a part of the pixels may be far off.
-    assert np.percentile(np.abs(colored - np.asarray(wanted)).max(axis=-1), 75) <= 2
+    away = np.abs(colored - np.asarray(wanted))
+    assert away.mean() < 2  # it clips what is outside sRGB
+    assert np.percentile(away.max(axis=-1), 75) <= 2
 
 
 @pytest.mark.slow
@@ -253,7 +254,7 @@ def test_hints_are_a_second_input_that_may_be_left_out(tmp_path):
     for name, weight in generator.named_parameters():
         if "from_hints" in name:
             torch.nn.init.normal_(weight, std=0.01)
-    torch.nn.init.normal_(generator.head.weight, std=0.05)
+    torch.nn.init.normal_(generator.head.weight, std=0.04)
     save_weights(generator, tmp_path / "generator")
     assert pretrained.export_onnx(tmp_path / "generator", tmp_path / "model.onnx")
     network = onnxruntime.InferenceSession(tmp_path / "model.onnx")

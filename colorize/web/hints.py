@@ -230,7 +230,7 @@ function setColor(color) {
     place = null;
   } else hints[chosen].color = color;
   draw();
-  ask();
+  ask({chosen: -1, place: null});  // the colours to choose from stay, and need not be found again
 }
 
 function choose(i) { chosen = i; place = null; draw(); ask({same: true}); }
@@ -334,7 +334,8 @@ function received() {
   if (value.fresh || value.loaded) { hints = value.hints; chosen = -1; place = null; }
   size = [value.width, value.height];
   if (value.picture) $("img").src = value.picture;
-  if (!value.turned) showColors(chosen >= 0 || place ? value.colors : []);
+  // Those there are of the same place where none were asked for.
+  if (value.colors.length || (chosen < 0 && !place)) showColors(value.colors);
   draw();
 }
 watch("value", received);

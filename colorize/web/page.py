@@ -219,10 +219,9 @@ def _take_hints(
         asked = {"hints": [dict(zip(("x", "y", "color"), hint, strict=True)) for hint in hints]}
         try:
             with busy:
-                value, _ = edit(painter(*settings), grey, whole, asked)
+                return edit(painter(*settings), grey, whole, asked)[0]
         except ColorizeError:
             return gr.skip()  # the other half of the page says why
-        return value | {"turned": True}
 
     private = {"api_visibility": "private", "concurrency_limit": 1, "show_progress": "hidden"}
     photo.change(begin, knobs, [editor, full, state], **private)
