@@ -63,7 +63,7 @@ HINTS = {  # x and y as shares of width and height
         (0.12, 0.8, "#c8552a"),
         (0.55, 0.75, "#c8552a"),
         (0.42, 0.2, "#d0a080"),
-        (0.85, 0.1, "#b8b0a8"),
+        (0.94, 0.3, "#b8b0a8"),
     ),
 }
 SHOWN_GROWING = ("mountains", "stream", "picos", "sunset")
