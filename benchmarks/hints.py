@@ -4,7 +4,7 @@
 
 The points of a photo are drawn once: the first 5 of its 50 are its 5. Each is a square of the size
 that a click has, and has its true mean colour. Measured is the network, with and without
-`hints.spread` over its colours, and as the rival that alone, which is Levin, Lischinski and Weiss,
+`spread_hints` over its colours, and as the rival that alone, which is Levin, Lischinski and Weiss,
 "Colorization using optimization", 2004.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from colorize.dataset import PhotoSet, load_photo_set, to_network
 from colorize.evaluate import means, measure_batch, table
 from colorize.generator import Generator
-from colorize.hints import spread, square_side, true_hints
+from colorize.hints import spread_hints, square_side, true_hints
 from colorize.pretrained import load_generator
 from colorize.system.device import process_state
 from colorize.system.errors import ColorizeError
@@ -42,7 +42,7 @@ def random_points(size: int, seed: int) -> Tensor:
 
 def alone(L: Tensor, hints: Tensor) -> Tensor:
     """What hints (B, 3, H, W) give to L (B, 1, H, W) without a network, scaled ab (B, 2, H, W)."""
-    return spread(L, hints, torch.zeros_like(hints[:, :2]), anchor=0)
+    return spread_hints(L, hints, torch.zeros_like(hints[:, :2]), anchor=0)
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def measure(generator: Generator, photos: PhotoSet, rival: bool) -> dict[str, di
 
     painters = {
         "network": network,
-        "Colorizer": lambda L, hints: spread(L, hints, network(L, hints)),
+        "Colorizer": lambda L, hints: spread_hints(L, hints, network(L, hints)),
     }
     if rival:
         painters["no network"] = alone

@@ -31,7 +31,7 @@ Hint: TypeAlias = tuple[float, float, str | Sequence[int]]
 _LARGEST = 9  # pixels, the side of a square
 _MEAN = 8  # points of a photo that has any; two in three have under ten
 
-# How hints spread, see `spread`.
+# How hints spread, see `spread_hints`.
 _ANCHOR = 3.0  # without edges a hint's say is 0.4 after a third of the side
 _WIDTH = 0.6  # of the Gaussian, as in the authors' own program; 2 leaks over edges
 _MOST = 2**15  # pixels at which it is solved: a third of a second
@@ -190,7 +190,7 @@ def true_hints(ab: Tensor, squares: Sequence[Tensor]) -> Tensor:
     return _paint(ab, pixels, inside, (values * inside).sum(-1) / inside.sum(-1))
 
 
-def spread(L: Tensor, hints: Tensor, ab: Tensor, anchor: float = _ANCHOR) -> Tensor:
+def spread_hints(L: Tensor, hints: Tensor, ab: Tensor, anchor: float = _ANCHOR) -> Tensor:
     """Bring the colours of hints up to the edges around them, over what the network made of them.
 
     Levin, Lischinski and Weiss, "Colorization using optimization", 2004: each pixel is the mean of
@@ -212,7 +212,7 @@ def spread(L: Tensor, hints: Tensor, ab: Tensor, anchor: float = _ANCHOR) -> Ten
 
 
 def _reach(L: Tensor, hints: Tensor, anchor: float) -> Tensor:
-    """What `spread` gives to the hints of one photo: their mean, times their share, and the share.
+    """What `spread_hints` gives to the hints of one photo: their mean times their share, the share.
 
     (1, 3, H, W), as hints are.
     """

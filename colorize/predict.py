@@ -15,7 +15,7 @@ from torch import Tensor
 from colorize.color import lightness, lightness_to_grey, scale_lab, scaled_to_rgb
 from colorize.dataset import to_network
 from colorize.generator import MIN_SIDE, Generator
-from colorize.hints import Hint, checked, place_hints, spread
+from colorize.hints import Hint, checked, place_hints, spread_hints
 from colorize.metrics import to_uint8
 from colorize.photos.pixels import alpha, to_rgb
 from colorize.photos.read import as_photo
@@ -128,7 +128,7 @@ class Colorizer:
         """Scaled L (B, 1, h, w), hints (B, 3, h, w) if any, to scaled ab (B, 2, h, w).
 
         Hints also go to the network, which makes of them what it has learnt: a blue roof lets it
-        see a sky. Then each is brought up to the edges around it, see `hints.spread`.
+        see a sky. Then each is brought up to the edges around it, see `spread_hints`.
         """
         seen = (L,) if hints is None else (L, hints)
         ab = self.generator(*seen).float()
@@ -136,7 +136,7 @@ class Colorizer:
             mirrored = (x.flip(-1) for x in seen)
             ab = (ab + self.generator(*mirrored).float().flip(-1)) / 2
         if hints is not None:
-            ab = spread(L, hints, ab)
+            ab = spread_hints(L, hints, ab)
         return ab * self.strength
 
     def _paint(self, rgb: Image.Image, color: Tensor) -> Image.Image:

@@ -12,7 +12,7 @@ from colorize.hints import (
     place_hints,
     random_squares,
     read_hints,
-    spread,
+    spread_hints,
     true_hints,
     write_hints,
 )
@@ -193,9 +193,9 @@ def test_a_hint_fills_its_side_of_an_edge_and_leaves_the_other_alone(height, wid
     L[..., width // 2 :] = 0.6
     ab = torch.rand(1, 2, height, width) / 10
     hints = one_hint(height, width, height // 2, width // 4)
-    change = spread(L, hints, ab) - ab
+    change = spread_hints(L, hints, ab) - ab
     known = hints[:, 2:].expand_as(ab) > 0
-    assert torch.equal(spread(L, hints, ab)[known], hints[:, :2][known])
+    assert torch.equal(spread_hints(L, hints, ab)[known], hints[:, :2][known])
     near = change[0, 0, height // 4 : 3 * height // 4, width // 8 : 3 * width // 8]
     assert near.min() > 0.05
     margin = 2 + width // 60
@@ -208,7 +208,7 @@ def test_a_hint_fades_with_distance_as_far_at_any_size():
         L, ab = torch.zeros(1, 1, size, 6 * size), torch.zeros(1, 2, size, 6 * size)
         hints = torch.zeros(1, 3, size, 6 * size)
         hints[..., 0] = 1  # a whole border: any square means something else at another size
-        shares.append(spread(L, hints, ab)[0, 0, size // 2])
+        shares.append(spread_hints(L, hints, ab)[0, 0, size // 2])
     assert shares[1][-1] < 0.01
     assert (shares[0].diff() <= 1e-6).all()
     torch.testing.assert_close(shares[1][::2], shares[0], atol=0.05, rtol=0)
@@ -220,7 +220,7 @@ def test_each_pixel_is_the_mean_of_its_neighbours():
     torch.manual_seed(3)
     L, hints = torch.rand(1, 1, 4, 5) - 0.5, torch.zeros(1, 3, 4, 5)
     hints[0, :, 1, 2] = torch.tensor([0.3, -0.4, 1])
-    got, anchor = spread(L, hints, torch.zeros(1, 2, 4, 5)), 3.0
+    got, anchor = spread_hints(L, hints, torch.zeros(1, 2, 4, 5)), 3.0
     for y in range(4):
         for x in range(5):
             if (y, x) == (1, 2):
@@ -237,6 +237,6 @@ def test_each_pixel_is_the_mean_of_its_neighbours():
 def test_photos_without_hints_keep_the_network_s_colours():
     L, ab = torch.rand(2, 1, 20, 30), torch.rand(2, 2, 20, 30)
     hints = torch.cat((torch.zeros(1, 3, 20, 30), one_hint(20, 30, 5, 5)))
-    got = spread(L, hints, ab)
+    got = spread_hints(L, hints, ab)
     assert torch.equal(got[0], ab[0])
     assert (got[1] - ab[1]).abs().max() > 0.1
