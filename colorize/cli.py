@@ -33,18 +33,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     _have_streams()
     # What Pillow has to say about odd metadata of a file that it reads all the same.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    args = build_parser().parse_args(argv)
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit:  # --help, or wrong usage
+        _nobody_reads()
+        raise
     stop_in_order()
     try:
-        return args.run(args) or 0
+        code = args.run(args) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         _complain(f"stopped{_how_to_go_on(args)}")
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141  # what a shell makes of a program that SIGPIPE ends
         if (line := one_line(error)) is None:
             raise
         _complain(line)
     return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output goes to a program that has ended, as `head` does early."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+        return True
+    return False
 
 
 def _have_streams() -> None:

@@ -306,6 +306,25 @@ def test_a_stop_is_one_line_and_the_same_command_goes_on(run, tmp_path, capsys, 
     assert out.startswith("2 coloured")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["predict", "photo.png", "--out", "out"]])
+def test_who_stops_reading_is_told_nothing(words, run, tmp_path, monkeypatch):
+    """`colorize ... | head -1`: a pipe whose reader has ended."""
+    Image.fromarray(scene(0)).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    if words[0] == "predict":
+        words = [*words, "--weights", str(run / "generator")]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        try:
+            code = cli.main(words)
+        except SystemExit as stop:
+            code = stop.code
+    assert code == (0 if words == ["--help"] else 141)
+    assert words == ["--help"] or (tmp_path / "out" / "photo.png").is_file()
+
+
 def test_running_out_of_memory_is_one_line(run, tmp_path, capsys, monkeypatch):
     import torch
 

@@ -54,7 +54,8 @@ def find_photos(folder: Path, passed_over: list[str] | None = None) -> list[Path
         ColorizeError: there is no such folder, or no photo in it.
     """
     if not folder.is_dir():
-        raise ColorizeError(f"{folder}: no such folder; give a folder of photos")
+        what = "is a file" if folder.is_file() else "no such folder"
+        raise ColorizeError(f"{folder}: {what}; give a folder of photos")
     unread: list[str] = []
     files = list(_files(folder, unread))
     photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]

@@ -125,6 +125,8 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             )
             flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
         knobs = [photo, strength, size, flip]
+        for knob in knobs:
+            _refuse_quietly(knob)
         kept = gr.State([])  # results of this visitor
         state = gr.State(None)  # the grey photo as shown, the size of the whole, and the hints
 
@@ -247,6 +249,19 @@ def _take_uploads_alone(photo: gr.File) -> None:
 
     # Not in a subclass: of those gradio writes a stub file beside the source.
     photo.async_move_resource_to_block_cache = move_upload
+
+
+def _refuse_quietly(component: gr.components.Component) -> None:
+    """What gradio itself refuses is said on the page, not also as a traceback on the server."""
+    take = component.preprocess
+
+    def preprocess(payload: Any) -> Any:
+        try:
+            return take(payload)
+        except gr.Error as error:
+            raise gr.Error(error.message, print_exception=False) from None
+
+    component.preprocess = preprocess
 
 
 def _color(

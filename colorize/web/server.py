@@ -51,6 +51,9 @@ def serve(
             server_name=host,
             server_port=port,
             max_file_size=_LARGEST_FILE,
+            # Else a photo whose name begins with a dot is refused, without a word, if the server
+            # was started above its temporary folder.
+            allowed_paths=[str(folder / "cache")],
             prevent_thread_lock=True,
             quiet=True,
             share=False,

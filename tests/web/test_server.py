@@ -383,8 +383,8 @@ def test_an_address_is_not_fetched(served):
     assert "not an address" in answer["output"]["error"]
 
 
-def uploaded(served, content):
-    _, body = post_file(served, "photo.png", content)
+def uploaded(served, content, name="photo.png"):
+    _, body = post_file(served, name, content)
     return {"path": json.loads(body)[0], "meta": {"_type": "gradio.FileData"}}
 
 
@@ -402,6 +402,13 @@ def test_knobs_beyond_their_ends_are_refused(served):
         assert not served.color(photo, **knobs)["success"]
     for knobs in ({"size": float("nan")}, {"strength": float("nan")}):
         assert "that is no number" in json.dumps(served.color(photo, **knobs)["output"])
+
+
+@pytest.mark.slow
+def test_a_photo_may_begin_with_a_dot(served):
+    """The server was started above its temporary folder, where gradio refuses such names."""
+    answer = served.color(uploaded(served, png(80, 64), ".photo.png"))
+    assert "coloured in" in json.dumps(answer["output"])
 
 
 @pytest.mark.slow
@@ -471,6 +478,10 @@ def test_stopping_leaves_nothing_behind(tmp_path, weights, how):
         pytest.skip("under nohup SIGHUP stops nothing, as it should")
     page = Served(tmp_path, weights)
     post_file(page, "photo.jpg", b"x")
+    # What gradio refuses is said on the page; the server's terminal stays quiet.
+    answer = page.color(uploaded(page, b"x", "notes.txt"))
+    assert "Invalid file type" in answer["output"]["error"]
+    assert not page.color(uploaded(page, png(80, 64)), size=10**6)["success"]
     assert len(list(page.temporary.glob(TEMPORARY))) == 1
     assert page.stop(how) == (130, "colorize: stopped\n")
     assert list(page.temporary.glob(TEMPORARY)) == []
