@@ -353,11 +353,11 @@ def _once(notes: Sequence[str]) -> list[str]:
 
 def _app(args: argparse.Namespace) -> None:
     try:
-        found = importlib.metadata.version("gradio").split(".")[0] == "6"
-    except importlib.metadata.PackageNotFoundError:
-        found = False
-    if not found:
-        raise ColorizeError("the web page needs one more package: pip install 'gradio>=6,<7'")
+        major, minor = map(int, importlib.metadata.version("gradio").split(".")[:2])
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        major, minor = 0, 0
+    if major != 6 or minor < 17:  # older ones fetch a script from elsewhere
+        raise ColorizeError("the web page needs one more package: pip install 'gradio>=6.17.3,<7'")
     from colorize.web.server import serve
 
     serve(args.weights, args.host, args.port)

@@ -92,7 +92,7 @@ def test_nothing_is_written_beside_the_source(colorizer, tmp_path, monkeypatch):
     assert {path.name for path in Path(cli.__file__).parent.iterdir()} == before
 
 
-@pytest.mark.parametrize("version", [None, "5.49.1"])
+@pytest.mark.parametrize("version", [None, "5.49.1", "6.9.0", "7.0.0", "main"])
 def test_without_gradio_it_says_what_to_install(capsys, monkeypatch, version):
     def found(name):
         if version is None:
@@ -101,7 +101,7 @@ def test_without_gradio_it_says_what_to_install(capsys, monkeypatch, version):
 
     monkeypatch.setattr("importlib.metadata.version", found)
     assert cli.main(["app", "--weights", "anything"]) == 1
-    assert capsys.readouterr().err.endswith("one more package: pip install 'gradio>=6,<7'\n")
+    assert capsys.readouterr().err.endswith("one more package: pip install 'gradio>=6.17.3,<7'\n")
 
 
 class Served:
