@@ -356,8 +356,8 @@ def _app(args: argparse.Namespace) -> None:
         major, minor = map(int, importlib.metadata.version("gradio").split(".")[:2])
     except (importlib.metadata.PackageNotFoundError, ValueError):
         major, minor = 0, 0
-    if major != 6 or minor < 17:  # older ones fetch a script from elsewhere
-        raise ColorizeError("the web page needs one more package: pip install 'gradio>=6.17.3,<7'")
+    if major != 6 or minor < 22:  # older ones fetch a script from elsewhere, or warn
+        raise ColorizeError("the web page needs one more package: pip install 'gradio>=6.22,<7'")
     from colorize.web.server import serve
 
     serve(args.weights, args.host, args.port)

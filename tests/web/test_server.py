@@ -101,7 +101,7 @@ def test_without_gradio_it_says_what_to_install(capsys, monkeypatch, version):
 
     monkeypatch.setattr("importlib.metadata.version", found)
     assert cli.main(["app", "--weights", "anything"]) == 1
-    assert capsys.readouterr().err.endswith("one more package: pip install 'gradio>=6.17.3,<7'\n")
+    assert capsys.readouterr().err.endswith("one more package: pip install 'gradio>=6.22,<7'\n")
 
 
 class Served:
