@@ -7,6 +7,7 @@
                                            # and, if it began with random weights, how colours grow
     python scripts/gallery.py --beside OUT  # also beside the reference, as benchmarks/beside_run.py
                                            # has trained it
+    python scripts/gallery.py --large PHOTO # also a large photo at several working sizes
 
 What the photos are and what their licences say: photos/README.md.
 """
@@ -42,6 +43,9 @@ KINDS = {
     "places": ("mountains", "picos", "stream", "sunset"),
     "things": ("fig", "coffee", "dandelions", "rocket"),
 }
+WORKING_SIZES = (96, 128, 256, 512, 1024)
+CUT = 0.18  # share of a large photo's width
+CUTS = {"the middle": (0.41, 0.41), "lower right": (0.68, 0.72)}
 AGED = ("mountains", "grace_hopper", "dogs", "coffee")
 HINTS = {  # x and y as shares of width and height
     "fig": (
@@ -165,6 +169,20 @@ def hinted(colorizer: Colorizer, name: str) -> Row:
     return name, [colorizer(image), marked, colorizer(image, hints), image]
 
 
+def at_sizes(weights: str | None, large: Path) -> list[Row]:
+    """A large photo, and two cuts of it, seen at several working sizes."""
+    true = open_photo(large)
+    pictures = [Colorizer.from_pretrained(weights, size)(true) for size in WORKING_SIZES]
+    pictures = [in_grey(true), *pictures, true]
+    rows = [("the whole", pictures)]
+    for caption, (x, y) in CUTS.items():
+        side = true.width * CUT
+        box = [round(n) for n in (x * true.width, y * true.height)]
+        box += [box[0] + round(side), box[1] + round(side * 3 / 4)]
+        rows.append((caption, [picture.crop(box) for picture in pictures]))
+    return rows
+
+
 def draw_run(run: Path, out: Path) -> None:
     """What only the run itself can show: its epochs and stages."""
     stages = [
@@ -216,6 +234,10 @@ def draw(args: argparse.Namespace) -> None:
         colorizers = [Colorizer.from_pretrained(args.l1), colorizer]
         titles = ["grey", "L1 alone", "L1, then GAN", "true"]
         write(sheet(by_kind(colorizers), titles), args.out / "l1-and-gan.jpg")
+    if args.large:
+        titles = ["grey", *(f"working size {size}" for size in WORKING_SIZES), "true"]
+        rows = at_sizes(args.weights, args.large)
+        write(sheet({"": rows}, titles), args.out / "working-sizes.jpg")
     if args.beside:
         colorizers = [reference(args.beside), colorizer]
         titles = ["grey", "the usual recipe", "this project", "true"]
@@ -236,6 +258,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="run folder of a training with --keep-epochs")
     parser.add_argument("--beside", type=Path, help="what benchmarks/beside_run.py has written")
+    parser.add_argument(
+        "--large", type=Path, metavar="PHOTO", help="a large photo to see at several working sizes"
+    )
     parser.add_argument("--weights", help="others than those that come along")
     parser.add_argument("--l1", help="weights of L1 alone, to be shown beside them")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the pictures")

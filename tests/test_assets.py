@@ -131,7 +131,7 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     torch.save(Reference(64).generator.state_dict(), tmp_path / "reference-gan.pt")
     (tmp_path / "beside_run.json").write_text('{"size": 64}')
     words = ["--weights", run / "generator", "--run", run, "--beside", tmp_path]
-    words += ["--l1", run / "pretrained"]
+    words += ["--l1", run / "pretrained", "--large", ASSETS / "photos" / "picos.jpg"]
     script("gallery.py", *words, "--out", tmp_path)
     later = tmp_path / "later"
     shutil.copytree(run, later)
@@ -144,8 +144,8 @@ def test_the_gallery_is_drawn(run, tmp_path, monkeypatch):
     )
     drawn = {file.name for file in (tmp_path / "second").iterdir()}
     assert drawn == {"gallery.jpg", "grey-photos.jpg", "l1-and-gan.jpg", "old-prints.jpg"}
-    names = ("gallery", "grey-photos", "old-prints", "growth", "l1-and-gan", "beside-reference")
-    for name in names:
+    names = ["gallery", "grey-photos", "old-prints", "growth", "l1-and-gan", "beside-reference"]
+    for name in (*names, "working-sizes"):
         with Image.open(tmp_path / f"{name}.jpg") as picture:
             assert picture.width > 500
             shades = len(picture.convert("RGB").getcolors(2**24))
