@@ -11,6 +11,7 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -125,17 +126,18 @@ def race_curves(paths: dict[str, list[list[dict[str, Any]]]], titles: dict[str, 
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
     for axes, (name, title) in zip(panels, titles.items(), strict=True):
         for number, (variant, seeds) in enumerate(paths.items()):
-            color = f"C{number % 10}"
+            color, marker = _style(number)
             for path in seeds:
                 axes.plot([p["photos"] for p in path], [p[name] for p in path], color, alpha=0.35)
             whole = [path for path in seeds if len(path) == max(map(len, seeds))]
             x = [point["photos"] for point in whole[0]]
             mean = [fmean(point[name] for point in points) for points in zip(*whole, strict=True)]
-            axes.plot(x, mean, color, linewidth=2, marker=".", label=_plain(variant))
+            axes.plot(
+                x, mean, color, linewidth=2, marker=marker, markersize=4, label=_plain(variant)
+            )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("photos seen")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    _legend(figure, panels[0])
     return figure
 
 
@@ -157,16 +159,30 @@ def frontier(
         label = f"the start, its colours {strengths} as strong"
         axes.plot(*points, color="grey", linestyle="--", marker="|", label=label)
     for number, (variant, seeds) in enumerate(paths.items()):
-        color = f"C{number % 10}"
+        color, marker = _style(number)
         for seed, path in enumerate(seeds):
             points = [point[x] for point in path], [point[y] for point in path]
             axes.plot(*points, color, marker=".", linewidth=1, alpha=0.6)
             label = {} if seed else {"label": _plain(variant)}
-            axes.plot(points[0][-1], points[1][-1], color, marker="o", linestyle="", **label)
+            axes.plot(points[0][-1], points[1][-1], color, marker=marker, linestyle="", **label)
     axes.set_xlabel("L1 of scaled ab: lower is nearer, photo by photo")
     axes.set_ylabel("distance of the colours, scaled: lower is truer as a whole")
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    _legend(figure, axes)
     return figure
+
+
+def _style(number: int) -> tuple[str, str]:
+    """Colour and marker of the so many-th variant; no two of sixty are alike."""
+    return f"C{number % 10}", "osD^vP"[number // 10 % 6]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """What a panel shows, below the whole figure, which grows by the lines that this takes."""
+    handles, labels = axes.get_legend_handles_labels()
+    widest = 0.5 + 0.07 * max(map(len, labels), default=0)  # inches
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
+    figure.set_figheight(figure.get_figheight() + 0.16 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=columns)
 
 
 def _plain(name: str) -> str:
