@@ -175,10 +175,10 @@ def at_sizes(weights: str | None, large: Path) -> list[Row]:
     pictures = [Colorizer.from_pretrained(weights, size)(true) for size in WORKING_SIZES]
     pictures = [in_grey(true), *pictures, true]
     rows = [("the whole", pictures)]
+    side = true.width * CUT
     for caption, (x, y) in CUTS.items():
-        side = true.width * CUT
-        box = [round(n) for n in (x * true.width, y * true.height)]
-        box += [box[0] + round(side), box[1] + round(side * 3 / 4)]
+        left, top = x * true.width, y * true.height
+        box = [round(n) for n in (left, top, left + side, top + side * 3 / 4)]
         rows.append((caption, [picture.crop(box) for picture in pictures]))
     return rows
 

