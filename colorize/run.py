@@ -241,7 +241,9 @@ def load_first_weights(generator: Generator, config: TrainConfig) -> None:
         return
     other = load_generator(config.start_weights)
     if other.hints and not generator.hints:
-        raise ColorizeError(f"{config.start_weights}: knows colour hints; give --hints")
+        raise ColorizeError(
+            f"{config.start_weights}: knows colour hints; give --hints, HINTS in a notebook"
+        )
     # What is missing without hints are the convolutions for them, which start at zero.
     state = generator.state_dict() if generator.hints and not other.hints else {}
     try:

@@ -78,9 +78,8 @@ def compare(
         for axes, (name, version) in zip(panels, pictures.items(), strict=True):
             axes.imshow(version[i].permute(1, 2, 0).numpy())
             axes.set_axis_off()
-            # Where a name has spaces it may break. Given, y is not searched for.
-            title = fill(name, 26, break_on_hyphens=False)
-            axes.set_title(title, fontsize=8, y=1, parse_math=False)
+            # Where a name has spaces or hyphens it may break. Given, y is not searched for.
+            axes.set_title(fill(name, 26), fontsize=8, y=1, parse_math=False)
     return figure
 
 
