@@ -12,6 +12,7 @@ ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 ENCODER_WEIGHTS = ("imagenet", "none", "auto")
 DISCRIMINATORS = ("patch", "multiscale", "projected")
 DISCRIMINATOR_LAYERS = range(1, 6)
+DISCRIMINATOR_POOLINGS = (1, 2, 4, 8)
 DISCRIMINATOR_NORMS = ("batch", "spectral", "layer")
 OBJECTIVES = ("bce", "lsgan", "hinge", "wgan-gp")
 SCALES = 3  # of the discriminator "multiscale"
@@ -73,6 +74,9 @@ class TrainConfig:
     discriminator: str = "patch"  # one of DISCRIMINATORS
     # Halvings of "patch" and "multiscale", 1 to 5. A logit sees 16, 34, 70, 142 or 286 pixels.
     discriminator_layers: int = 3
+    # D judges means of so many pixels each way, one of DISCRIMINATOR_POOLINGS: the colours of
+    # things, not specks in them. It sees so many times as far.
+    discriminator_pooling: int = 1
     discriminator_norm: str = "batch"  # one of DISCRIMINATOR_NORMS
     # Epochs of the GAN stage, or a share of one, in which D learns alone before both do.
     discriminator_first: float = 0.0
@@ -104,6 +108,7 @@ class TrainConfig:
         halvings = {"patch": 0, "multiscale": SCALES - 1}  # of the picture, before a PatchGAN's own
         if self.discriminator in halvings:
             least = 3 * 2 ** (halvings[self.discriminator] + self.discriminator_layers)
+            least *= self.discriminator_pooling
             if size < least:
                 raise ColorizeError(
                     f"photos of {size}x{size} are too small for this discriminator, which needs "

@@ -126,12 +126,15 @@ _KINDS = {
 
 
 def make_discriminator(config: TrainConfig) -> nn.Module:
-    """The one that settings ask for, one of `config.DISCRIMINATORS`."""
+    """The one that settings ask for, one of `config.DISCRIMINATORS`, behind average pooling."""
     if config.discriminator not in _KINDS:
         raise ColorizeError(
             f"discriminator {config.discriminator!r} is not one of {', '.join(_KINDS)}"
         )
-    return _KINDS[config.discriminator](config)
+    discriminator = _KINDS[config.discriminator](config)
+    if config.discriminator_pooling == 1:
+        return discriminator
+    return nn.Sequential(nn.AvgPool2d(config.discriminator_pooling), discriminator)
 
 
 def _block(inputs: int, outputs: int, side: int, stride: int, norm: str) -> list[nn.Module]:

@@ -13,6 +13,7 @@ from typing import NoReturn
 from colorize.config import (
     DISCRIMINATOR_LAYERS,
     DISCRIMINATOR_NORMS,
+    DISCRIMINATOR_POOLINGS,
     DISCRIMINATORS,
     ENCODER_WEIGHTS,
     ENCODERS,
@@ -142,6 +143,13 @@ def add_settings(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
         type=int,
         choices=DISCRIMINATOR_LAYERS,
         help="halvings of a PatchGAN; it judges patches of 16, 34, 70, 142 or 286 pixels",
+    )
+    add(
+        "--discriminator-pooling",
+        train,
+        type=int,
+        choices=DISCRIMINATOR_POOLINGS,
+        help="the discriminator judges means of so many pixels each way, blind to specks",
     )
     add(
         "--discriminator-norm",

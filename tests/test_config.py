@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from colorize.config import (
     DISCRIMINATOR_LAYERS,
     DISCRIMINATOR_NORMS,
+    DISCRIMINATOR_POOLINGS,
     DISCRIMINATORS,
     ENCODER_WEIGHTS,
     ENCODERS,
@@ -56,6 +57,7 @@ CONFIGS = st.builds(
         lambda_penalty=RATES,
         discriminator=st.sampled_from(DISCRIMINATORS),
         discriminator_layers=st.sampled_from(DISCRIMINATOR_LAYERS),
+        discriminator_pooling=st.sampled_from(DISCRIMINATOR_POOLINGS),
         discriminator_first=RATES,
         freeze_encoder=st.booleans(),
         objective=st.sampled_from(OBJECTIVES),
@@ -164,6 +166,7 @@ def test_weights_to_start_from_are_a_folder_from_anywhere_or_a_name_on_the_hub(
         ({"discriminator_first": 2.0, "gan_epochs": 2}, 256, "more --gan-epochs"),
         ({"discriminator_layers": 5}, 95, "95x95 .* needs 96 pixels; .*--discriminator-layers"),
         ({"discriminator": "multiscale"}, 95, "needs 96 pixels"),
+        ({"discriminator_pooling": 4}, 95, "needs 96 pixels"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, size, told):

@@ -162,6 +162,24 @@ def test_settings_make_each_kind(imagenet_file, kind, norm):
         assert seen(discriminator, 64) == (34, 34)
 
 
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_behind_pooling_each_kind_sees_farther_and_no_specks(imagenet_file, kind):
+    torch.manual_seed(0)
+    pooled = make_discriminator(
+        TrainConfig(discriminator=kind, discriminator_layers=1, discriminator_pooling=4)
+    ).eval()
+    if kind == "patch":
+        assert seen(pooled, 128) == (64, 64)  # 16 pixels of 4
+    lab = torch.rand(1, 3, 96, 96) / 2
+    specks = torch.zeros(1, 3, 96, 96)
+    specks[:, :, ::4, ::4], specks[:, :, 2::4, 2::4] = 0.5, -0.5  # a mean of nothing
+    plain, specked, tinged = (pooled(x) for x in (lab, lab + specks, lab + 0.1))
+    if kind == "patch":
+        plain, specked, tinged = [plain], [specked], [tinged]
+    for a, b, c in zip(plain, specked, tinged, strict=True):
+        assert (a - c).abs().max() > 100 * (a - b).abs().max()
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ColorizeError, match="'style' is not one of patch, multiscale, projected"):
         make_discriminator(TrainConfig(discriminator="style"))
