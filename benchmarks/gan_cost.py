@@ -33,6 +33,7 @@ VARIANTS = {
     "--discriminator-layers 1": {"discriminator_layers": 1},
     "--discriminator-layers 2": {"discriminator_layers": 2},
     "--discriminator-layers 4": {"discriminator_layers": 4},
+    "--discriminator-pooling 4": {"discriminator_pooling": 4},
     "--discriminator multiscale": {"discriminator": "multiscale"},
     "--discriminator projected": {"discriminator": "projected"},
     "--lambda-features 1": {"lambda_features": 1.0},

@@ -105,15 +105,17 @@ class TrainConfig:
                 f"{self.discriminator_first:g} epochs of the discriminator alone leave none of "
                 f"{self.gan_epochs} to the generator; give more --gan-epochs"
             )
+        least = 17  # of a projected D: two places each way at 1/16, for its batch norm
         halvings = {"patch": 0, "multiscale": SCALES - 1}  # of the picture, before a PatchGAN's own
         if self.discriminator in halvings:
             least = 3 * 2 ** (halvings[self.discriminator] + self.discriminator_layers)
-            least *= self.discriminator_pooling
-            if size < least:
-                raise ColorizeError(
-                    f"photos of {size}x{size} are too small for this discriminator, which needs "
-                    f"{least} pixels; give a larger --size or fewer --discriminator-layers"
-                )
+        least *= self.discriminator_pooling
+        if size < least:
+            raise ColorizeError(
+                f"photos of {size}x{size} are too small for this discriminator, which needs "
+                f"{least} pixels; give a larger --size, fewer --discriminator-layers or less "
+                "--discriminator-pooling"
+            )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from colorize.config import DISCRIMINATOR_LAYERS, DISCRIMINATOR_NORMS, SCALES, TrainConfig
+from colorize.config import (
+    DISCRIMINATOR_LAYERS,
+    DISCRIMINATOR_NORMS,
+    DISCRIMINATOR_POOLINGS,
+    SCALES,
+    TrainConfig,
+)
 from colorize.imagenet import Features, freeze
 from colorize.system.errors import ColorizeError
 
@@ -131,10 +137,11 @@ def make_discriminator(config: TrainConfig) -> nn.Module:
         raise ColorizeError(
             f"discriminator {config.discriminator!r} is not one of {', '.join(_KINDS)}"
         )
-    discriminator = _KINDS[config.discriminator](config)
-    if config.discriminator_pooling == 1:
-        return discriminator
-    return nn.Sequential(nn.AvgPool2d(config.discriminator_pooling), discriminator)
+    pooling, discriminator = config.discriminator_pooling, _KINDS[config.discriminator](config)
+    if pooling not in DISCRIMINATOR_POOLINGS:
+        choices = ", ".join(map(str, DISCRIMINATOR_POOLINGS))
+        raise ColorizeError(f"discriminator pooling {pooling!r} is not one of {choices}")
+    return nn.Sequential(nn.AvgPool2d(pooling), discriminator) if pooling > 1 else discriminator
 
 
 def _block(inputs: int, outputs: int, side: int, stride: int, norm: str) -> list[nn.Module]:

@@ -255,7 +255,7 @@ def test_where_shows_every_part_and_the_cost(tmp_path):
 def test_gan_cost_times_every_option(imagenet_file):
     output = run("gan_cost.py", "--size", 96, "--batch-size", 2, "--rounds", 1)
     rows = [line.split("|")[1:4] for line in output.splitlines() if line.startswith("| `--")]
-    assert len(rows) == 13
+    assert len(rows) == 14
     assert all(float(seconds) > 0 and float(ratio) > 0 for _, seconds, ratio in rows)
 
 

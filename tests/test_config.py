@@ -166,7 +166,8 @@ def test_weights_to_start_from_are_a_folder_from_anywhere_or_a_name_on_the_hub(
         ({"discriminator_first": 2.0, "gan_epochs": 2}, 256, "more --gan-epochs"),
         ({"discriminator_layers": 5}, 95, "95x95 .* needs 96 pixels; .*--discriminator-layers"),
         ({"discriminator": "multiscale"}, 95, "needs 96 pixels"),
-        ({"discriminator_pooling": 4}, 95, "needs 96 pixels"),
+        ({"discriminator_pooling": 4}, 95, "needs 96 pixels; .*--discriminator-pooling"),
+        ({"discriminator": "projected", "discriminator_pooling": 4}, 67, "needs 68 pixels"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, size, told):

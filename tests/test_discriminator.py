@@ -180,6 +180,18 @@ def test_behind_pooling_each_kind_sees_farther_and_no_specks(imagenet_file, kind
         assert (a - c).abs().max() > 100 * (a - b).abs().max()
 
 
+def test_a_pooling_of_nothing_is_refused():
+    with pytest.raises(ColorizeError, match="pooling 0 is not one of 1, 2, 4, 8"):
+        make_discriminator(TrainConfig(discriminator_pooling=0))
+
+
+def test_a_projected_one_has_enough_to_see_at_its_smallest(imagenet_file):
+    """A single photo in training, which is the least that its batch norm has to do with."""
+    pooled = make_discriminator(TrainConfig(discriminator="projected", discriminator_pooling=2))
+    TrainConfig(discriminator="projected", discriminator_pooling=2).check(34)
+    assert [logits.shape[-1] for logits in pooled(torch.rand(1, 3, 34, 34))] == [5, 3, 2]
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ColorizeError, match="'style' is not one of patch, multiscale, projected"):
         make_discriminator(TrainConfig(discriminator="style"))

@@ -148,10 +148,8 @@ def _gan(train: TrainConfig) -> str:
     against = "a PatchGAN" if kind == "patch" else f"a {kind} discriminator"
     if train.discriminator_layers != 3:
         against += f" of {train.discriminator_layers} layers"
-    if train.discriminator_pooling > 1:
-        against += (
-            f" on means of {train.discriminator_pooling}x{train.discriminator_pooling} pixels"
-        )
+    if (side := train.discriminator_pooling) > 1:
+        against += f" on means of {side}x{side} pixels"
     features = f" + {train.lambda_features:g} feature loss" if train.lambda_features else ""
     alone = f", the first {train.discriminator_first:g} of the discriminator alone"
     return (

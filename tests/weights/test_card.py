@@ -74,6 +74,7 @@ def test_the_card_names_what_another_gan_did():
         lambda_features=2.0,
         discriminator="multiscale",
         discriminator_layers=2,
+        discriminator_pooling=4,
         discriminator_norm="spectral",
         discriminator_first=0.5,
         freeze_encoder=True,
@@ -81,8 +82,8 @@ def test_the_card_names_what_another_gan_did():
     card = run_card(RunConfig(train=train), "generator", (9, 1, 0), {})
     assert (
         "| GAN | hinge + 100 L1 + 2 feature loss against a multiscale discriminator of 2 layers "
-        "with spectral norm, Adam, 0.0002; epochs: 5, the first 0.5 of the discriminator alone; "
-        "encoder frozen |"
+        "on means of 4x4 pixels with spectral norm, Adam, 0.0002; epochs: 5, the first 0.5 of the "
+        "discriminator alone; encoder frozen |"
     ) in card
 
 
