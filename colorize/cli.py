@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from colorize.config import RunConfig
+from colorize.config import SMOOTHNESS, RunConfig
 from colorize.options import (
     add_settings,
     in_range,
@@ -143,6 +143,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the colours: 0 is grey, 1 as predicted, above 1 more (default: 1)",
     )
     predict.add_argument(
+        "--smoothness",
+        type=smoothness,
+        default=SMOOTHNESS,
+        help="how much neighbours of the same lightness agree in colour: 0 leaves it to the "
+        f"network (default: {SMOOTHNESS:g})",
+    )
+    predict.add_argument(
         "--flip", action="store_true", help="look at the mirrored photo too: calmer colours"
     )
     predict.add_argument(
@@ -188,6 +195,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--strength", type=strength, default=1.0, help="of the colours, as in predict (default: 1)"
+    )
+    evaluate.add_argument(
+        "--smoothness",
+        type=smoothness,
+        default=0.0,
+        help=f"of the colours, as in predict, which takes {SMOOTHNESS:g} (default: 0)",
     )
     evaluate.add_argument(
         "--old-photo", action="store_true", help="show the network each photo as an old print"
@@ -315,7 +328,11 @@ def _predict(args: argparse.Namespace) -> int:
     if args.hints and (len(args.photos) > 1 or os.path.isdir(args.photos[0])):
         args.usage("argument --hints: they are of one photo; give one, and no folder")
     colorizer = Colorizer.from_pretrained(
-        args.weights, args.size, strength=args.strength, flip=args.flip
+        args.weights,
+        args.size,
+        strength=args.strength,
+        flip=args.flip,
+        smoothness=args.smoothness,
     )
     photos, out = args.photos, args.out
     if out is None:
@@ -385,6 +402,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         perceptual=args.perceptual,
         working_size=args.working_size,
         strength=args.strength,
+        smoothness=args.smoothness,
         old_photo=args.old_photo,
     )
     print(table({"coloured": measures}))
@@ -400,6 +418,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 strength = in_range(float, 0.0, 10.0, "a number from 0 to 10")
+smoothness = in_range(float, 0.0, 1000.0, "a number from 0 to 1000")
 port = in_range(int, 1, 65535, "a port, a whole number from 1 to 65535")
 
 

@@ -17,6 +17,8 @@ DISCRIMINATOR_NORMS = ("batch", "spectral", "layer")
 OBJECTIVES = ("bce", "lsgan", "hinge", "wgan-gp")
 SCALES = 3  # of the discriminator "multiscale"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+# Of the colours that `predict` gives, see `predict.smooth`. Chosen by eye.
+SMOOTHNESS = 300.0
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,9 @@ from colorize.viz import Figure, grid, save
 MoreMeasures: TypeAlias = Callable[[Tensor, Tensor], dict[str, list[float]]]
 
 
-def at_working_size(generator: Generator, side: int | None = None) -> Callable[[Tensor], Tensor]:
+def at_working_size(
+    generator: Generator | Callable[[Tensor], Tensor], side: int | None = None
+) -> Callable[[Tensor], Tensor]:
     """A function from scaled L of squares (B, 1, S, S) to scaled ab (B, 2, S, S).
 
     The generator sees them at `side`, its working size if none is given, whatever S is.
@@ -245,6 +247,7 @@ def evaluate_folder(
     perceptual: bool = False,
     working_size: int | None = None,
     strength: float = 1.0,
+    smoothness: float = 0.0,
     old_photo: bool = False,
 ) -> dict[str, float]:
     """Measure weights on all readable photos of a folder, by the protocol of `evaluate.py`.
@@ -259,22 +262,25 @@ def evaluate_folder(
         perceptual: also FID and LPIPS.
         working_size: side at which the network sees the photos; its own if None.
         strength: factor of the predicted colours.
+        smoothness: see `predict.smooth`; 0 measures the network's own colours.
         old_photo: show the photos to the network as old prints.
 
     Raises:
         ColorizeError: no such folder or weights, no photo that can be read, or no way to the
             networks of FID and LPIPS.
     """
-    colorizer = Colorizer.from_pretrained(weights, working_size)
+    colorizer = Colorizer.from_pretrained(
+        weights, working_size, strength=strength, smoothness=smoothness
+    )
     more = Perceptual(colorizer.device) if perceptual else None
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
         print(f"left out: {printable(line)}")
     if others := source_other_kinds(data):
         print(printable(f"{data}: {others}"))
-    plain, colors = at_working_size(colorizer.generator, colorizer.size), ColorDistribution()
+    colors = ColorDistribution()
     rows = measure_each(
-        lambda L: strength * plain(L),
+        at_working_size(colorizer.predict_ab, colorizer.size),
         photos,
         device=colorizer.device,
         full=True,
@@ -289,7 +295,7 @@ def evaluate_folder(
     if summary:
         of = {"data": data, "weights": weights or str(shipped_weights())}
         of |= {"size": size, "working_size": colorizer.size}
-        of |= {"strength": strength, "old_photo": old_photo}
+        of |= {"strength": strength, "smoothness": smoothness, "old_photo": old_photo}
         write_json(summary, of | {"photos": len(photos)} | measures)
     if picture:
         chosen = spread(len(photos), 8)
@@ -338,5 +344,5 @@ def best_and_worst(
 def grid_of(colorizer: Colorizer, rgb: Tensor, captions: list[str]) -> Figure:
     """A figure of square uint8 photos (B, 3, S, S), coloured at the working size."""
     L, ab = to_network(rgb.to(colorizer.device))
-    predicted = at_working_size(colorizer.generator, colorizer.size)(L)
+    predicted = at_working_size(colorizer.predict_ab, colorizer.size)(L)
     return grid(L.cpu(), predicted.cpu(), ab.cpu(), captions)

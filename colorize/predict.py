@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from colorize.color import lightness, lightness_to_grey, scale_lab, scaled_to_rgb
+from colorize.config import SMOOTHNESS
 from colorize.dataset import to_network
 from colorize.generator import MIN_SIDE, Generator
 from colorize.hints import Hint, checked, place_hints, spread_hints
@@ -26,14 +28,16 @@ _STRIP, _STRIP_ON_GPU = 2**18, 2**22
 _LONGEST = 4  # times the working size, for panoramas
 # A variance of scaled L below which a difference in lightness is grain, and says nothing of colour.
 _GRAIN = 0.03
+# A step in scaled L, two units of L*, over which neighbours have a third of their say on colour.
+_EDGE = 0.04
 
 
 class Colorizer:
     """Colours photos with a trained generator.
 
     The photo keeps its own lightness to the pixel; only the colour comes from the network, which
-    sees the photo at the working size. Its colour is brought up to the photo's size along the
-    photo's own edges; see `color_map`.
+    sees the photo at the working size. There its colours are made to agree where lightness does,
+    see `smooth`, and brought up to the photo's size along the photo's own edges, see `color_map`.
 
     A process that has used it must not fork and use it in the child, which would wait for threads
     that it has not got: start child processes with "spawn", or call torch.set_num_threads(1) first.
@@ -45,6 +49,8 @@ class Colorizer:
         strength: of the colours; 0 leaves the photo grey, 1 is as predicted, above 1 is more.
         flip: also look at the mirrored photo, and take the mean: twice the time of the network,
             calmer colours.
+        smoothness: how much neighbours of the same lightness agree in colour; 0 leaves the
+            network's colours as they are.
     """
 
     def __init__(
@@ -54,13 +60,14 @@ class Colorizer:
         device: str | torch.device | None = None,
         strength: float = 1.0,
         flip: bool = False,
+        smoothness: float = SMOOTHNESS,
     ) -> None:
         self.device = torch.device(
             device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
         )
         self.generator = generator.to(self.device).eval()
         self.size = size or generator.working_size
-        self.strength, self.flip = strength, flip
+        self.strength, self.flip, self.smoothness = strength, flip, smoothness
 
     @classmethod
     def from_pretrained(
@@ -70,13 +77,14 @@ class Colorizer:
         device: str | torch.device | None = None,
         strength: float = 1.0,
         flip: bool = False,
+        smoothness: float = SMOOTHNESS,
     ) -> Colorizer:
         """Load weights from a folder or by their hub name; None takes those that come along.
 
         Raises:
             ColorizeError: it cannot, see `pretrained.load_generator`.
         """
-        return cls(load_generator(weights), size, device, strength, flip)
+        return cls(load_generator(weights), size, device, strength, flip, smoothness)
 
     def __call__(self, image: Image.Image, hints: Sequence[Hint] = ()) -> Image.Image:
         """Colour a PIL image of any mode: RGB of the same size, RGBA if it has transparency.
@@ -135,6 +143,7 @@ class Colorizer:
         if self.flip:
             mirrored = (x.flip(-1) for x in seen)
             ab = (ab + self.generator(*mirrored).float().flip(-1)) / 2
+        ab = smooth(L, ab, self.smoothness)
         if hints is not None:
             ab = spread_hints(L, hints, ab)
         return ab * self.strength
@@ -170,6 +179,53 @@ def working_shape(width: int, height: int, size: int) -> tuple[int, int]:
     """
     scale = min(size / min(width, height), _LONGEST * size / max(width, height))
     return max(round(width * scale), MIN_SIDE), max(round(height * scale), MIN_SIDE)
+
+
+def smooth(L: Tensor, ab: Tensor, smoothness: float = SMOOTHNESS) -> Tensor:
+    """Let neighbours agree in colour, the more the less they differ in lightness.
+
+    What may have any colour gets patches of several from a GAN, whose borders are nowhere in the
+    photo. This takes the x with the least sum of (x - ab)^2 over pixels, and of smoothness *
+    exp(-|dL| / 0.04) * dx^2 over neighbours: weighted least squares, as in Farbman et al.,
+    "Edge-preserving decompositions for multi-scale tone and detail manipulation", 2008, with
+    lightness for a guide. Means over the photo stay.
+
+    Args:
+        L: scaled, (B, 1, h, w), at the working size.
+        ab: scaled, (B, 2, h, w).
+        smoothness: 0 gives ab itself.
+
+    Returns:
+        Scaled ab, (B, 2, h, w).
+    """
+    along, down = (smoothness * torch.exp(-L.diff(dim=dim).abs() / _EDGE) for dim in (3, 2))
+
+    def normal(x: Tensor) -> Tensor:
+        """The left side of the normal equations."""
+        x_along, x_down = along * x.diff(dim=3), down * x.diff(dim=2)
+        return (
+            x
+            + F.pad(x_along, (1, 0))
+            - F.pad(x_along, (0, 1))
+            + F.pad(x_down, (0, 0, 1, 0))
+            - F.pad(x_down, (0, 0, 0, 1))
+        )
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).sum((2, 3), keepdim=True)
+
+    # Conjugate gradients: so many steps leave a thousandth, whatever the photo shows. What is solved
+    # before that stays as it is; rounding would blow it up.
+    x, residual = ab, ab - normal(ab)
+    step, left = residual, dot(residual, residual)
+    enough = 1e-10 * left
+    for _ in range(math.ceil(6 * math.sqrt(smoothness))):
+        change = normal(step)
+        length = torch.where(left > enough, left / dot(step, change), 0.0)
+        x, residual = x + length * step, residual - length * change
+        before, left = left, dot(residual, residual)
+        step = residual + torch.where(before > enough, left / before, 0.0) * step
+    return x
 
 
 def color_map(L: Tensor, ab: Tensor) -> Tensor:

@@ -172,7 +172,8 @@ def run_grid(out: Path, photos: Photos, most: int = 8) -> Figure:
         chosen = spread(len(photo_set), most)
         batches.append(photo_set.middle(chosen, photos.size))
         captions += [f"{Path(photo_set.names[row]).name}: {caption}" for row in chosen]
-    return grid_of(Colorizer.from_pretrained(out / "generator"), torch.cat(batches), captions)
+    colorizer = Colorizer.from_pretrained(out / "generator", smoothness=0)  # as trained
+    return grid_of(colorizer, torch.cat(batches), captions)
 
 
 def run_demo(out: Path) -> None:

@@ -216,6 +216,7 @@ def test_bad_input_is_one_line_and_exit_code_1(run, tmp_path, capsys, args, says
         ("train --out r --encoder vgg16", "invalid choice: 'vgg16'"),
         ("predict --weights w --out o", "required: PHOTO|FOLDER"),
         ("predict a.jpg --weights w --out o --strength 11", "'11' is not a number from 0 to 10"),
+        ("predict a.jpg --weights w --smoothness -1", "'-1' is not a number from 0 to 1000"),
         ("export --weights w --out model.pt", "'model.pt' is not an .onnx file"),
         ("evaluate --weights w", "required: --data"),
         ("paint", "invalid choice: 'paint'"),

@@ -109,6 +109,16 @@ def weights(tmp_path, small_generator):
     return str(tmp_path / "weights")
 
 
+def test_colours_are_measured_as_predict_strengthens_and_smooths_them(weights, tmp_path):
+    write_photos(tmp_path / "in", 3)
+    plain, half, smoother = (
+        evaluate.evaluate_folder(str(tmp_path / "in"), weights, 32, **knobs)["colorfulness"]
+        for knobs in ({}, {"strength": 0.5}, {"smoothness": 300.0})
+    )
+    assert half < 0.8 * plain
+    assert 0 < smoother < 0.98 * plain
+
+
 def test_files_agree_with_each_other(weights, tmp_path):
     write_photos(tmp_path / "in", 5)
     files = {

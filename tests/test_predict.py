@@ -11,7 +11,7 @@ from PIL import Image
 from colorize import Colorizer
 from colorize.color import fit_to_gamut, lab_to_rgb, rgb_to_lab
 from colorize.photos.pixels import to_rgb
-from colorize.predict import _stretch, color_map, in_grey, working_shape
+from colorize.predict import _stretch, color_map, in_grey, smooth, working_shape
 from colorize.system.errors import ColorizeError
 
 
@@ -162,7 +162,61 @@ def test_flip_takes_the_mean_with_the_mirrored_photo(colorizer):
     with torch.inference_mode():
         wanted = (colorizer.predict_ab(L) + colorizer.predict_ab(L.flip(-1)).flip(-1)) / 2
         assert (wanted - colorizer.predict_ab(L)).abs().mean() > 0.01
-        torch.testing.assert_close(both.predict_ab(L), wanted)
+        torch.testing.assert_close(both.predict_ab(L), wanted, atol=1e-3, rtol=0)
+
+
+def blotch(*size):
+    """A flat photo with a light square in its left half, and a red patch in the middle."""
+    L, ab = torch.full((1, 1, *size), -0.2), torch.zeros(1, 2, *size)
+    L[..., 4:20, 2:12] = 0.4
+    ab[:, 0, 10:14, 8:16] = 0.5
+    return L, ab
+
+
+@pytest.mark.parametrize("smoothness", [0.5, 30.0, 300.0])
+def test_smooth_colours_solve_the_equations_they_are_said_to(smoothness):
+    torch.manual_seed(0)
+    L, ab = torch.rand(2, 1, 9, 12), torch.rand(2, 2, 9, 12) - 0.5
+    x = smooth(L, ab, smoothness).requires_grad_()
+    cost = (x - ab).square().sum()
+    for dim in (2, 3):
+        alike = torch.exp(-L.diff(dim=dim).abs() / 0.04)
+        cost = cost + smoothness * (alike * x.diff(dim=dim).square()).sum()
+    cost.backward()
+    assert x.grad.norm() < 0.005 * 2 * ab.norm()  # at the least cost there is no slope
+
+
+def test_a_patch_without_a_border_spreads_and_stops_where_lightness_does():
+    L, ab = blotch(24, 32)
+    smoothed = smooth(L, ab)
+    torch.testing.assert_close(smoothed.mean((2, 3)), ab.mean((2, 3)), atol=1e-5, rtol=0)
+    assert smoothed.max() < 0.2  # from 0.5
+    across = (smoothed[0, 0, 12, 11] - smoothed[0, 0, 12, 12]).abs()
+    beside = (smoothed[0, 0, 12, 13] - smoothed[0, 0, 12, 12]).abs()
+    assert across > 3 * beside
+    assert smooth(L, ab, 0.0).equal(ab)
+
+
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+def test_smoothing_leaves_one_colour_alone_and_photos_apart(count, height, width):
+    torch.manual_seed(0)
+    L, ab = torch.rand(count, 1, height, width), torch.rand(count, 2, height, width)
+    together = smooth(L, ab)
+    one_by_one = torch.cat([smooth(*one) for one in zip(L.split(1), ab.split(1), strict=True)])
+    torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=0)
+    same = ab.mean((2, 3), keepdim=True).expand_as(ab)
+    torch.testing.assert_close(smooth(L, same), same)
+
+
+def test_what_a_colorizer_gives_is_smooth(small_generator):
+    L = torch.rand(1, 1, 40, 48)
+    plain = Colorizer(small_generator, device="cpu", smoothness=0)
+    with torch.inference_mode():
+        own = plain.predict_ab(L)
+        assert own.equal(small_generator(L))
+        smoothed = Colorizer(small_generator, device="cpu").predict_ab(L)
+    torch.testing.assert_close(smoothed, smooth(L, own))
+    assert smoothed.diff().abs().mean() < own.diff().abs().mean()
 
 
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
