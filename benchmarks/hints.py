@@ -23,6 +23,7 @@ from colorize.dataset import PhotoSet, load_photo_set, to_network
 from colorize.evaluate import means, measure_batch, table
 from colorize.generator import Generator
 from colorize.hints import spread_hints, square_side, true_hints
+from colorize.predict import smooth
 from colorize.pretrained import load_generator
 from colorize.system.device import process_state
 from colorize.system.errors import ColorizeError
@@ -55,7 +56,7 @@ def measure(generator: Generator, photos: PhotoSet, rival: bool) -> dict[str, di
 
     painters = {
         "network": network,
-        "Colorizer": lambda L, hints: spread_hints(L, hints, network(L, hints)),
+        "Colorizer": lambda L, hints: spread_hints(L, hints, smooth(L, network(L, hints))),
     }
     if rival:
         painters["no network"] = alone
