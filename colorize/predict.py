@@ -214,8 +214,8 @@ def smooth(L: Tensor, ab: Tensor, smoothness: float = SMOOTHNESS) -> Tensor:
     def dot(x: Tensor, y: Tensor) -> Tensor:
         return (x * y).sum((2, 3), keepdim=True)
 
-    # Conjugate gradients: so many steps leave a thousandth, whatever the photo shows. What is solved
-    # before that stays as it is; rounding would blow it up.
+    # Conjugate gradients: so many steps leave a thousandth, whatever the photo shows. What is
+    # solved before that stays as it is; rounding would blow it up.
     x, residual = ab, ab - normal(ab)
     step, left = residual, dot(residual, residual)
     enough = 1e-10 * left
