@@ -162,7 +162,7 @@ def test_flip_takes_the_mean_with_the_mirrored_photo(colorizer):
     with torch.inference_mode():
         wanted = (colorizer.predict_ab(L) + colorizer.predict_ab(L.flip(-1)).flip(-1)) / 2
         assert (wanted - colorizer.predict_ab(L)).abs().mean() > 0.01
-        torch.testing.assert_close(both.predict_ab(L), wanted, atol=1e-3, rtol=0)
+        torch.testing.assert_close(both.predict_ab(L), wanted, atol=2e-4, rtol=0)
 
 
 def blotch(*size):
@@ -173,17 +173,20 @@ def blotch(*size):
     return L, ab
 
 
-@pytest.mark.parametrize("smoothness", [0.5, 30.0, 300.0])
+@pytest.mark.parametrize("smoothness", [0.5, 30.0, 300.0, 1000.0])
 def test_smooth_colours_solve_the_equations_they_are_said_to(smoothness):
     torch.manual_seed(0)
-    L, ab = torch.rand(2, 1, 9, 12), torch.rand(2, 2, 9, 12) - 0.5
-    x = smooth(L, ab, smoothness).requires_grad_()
-    cost = (x - ab).square().sum()
-    for dim in (2, 3):
-        alike = torch.exp(-L.diff(dim=dim).abs() / 0.04)
-        cost = cost + smoothness * (alike * x.diff(dim=dim).square()).sum()
-    cost.backward()
-    assert x.grad.norm() < 0.005 * 2 * ab.norm()  # at the least cost there is no slope
+    height, width = 9, 12
+    L, ab = torch.rand(1, 1, height, width), torch.rand(1, 2, height, width) - 0.5
+    light, left = L.flatten().double(), torch.eye(height * width, dtype=torch.float64)
+    for p in range(height * width):
+        beside = [p + 1] if (p + 1) % width else []
+        for q in beside + [p + width] * (p + width < height * width):
+            say = smoothness * torch.exp(-(light[p] - light[q]).abs() / 0.04)
+            left[[p, q, p, q], [p, q, q, p]] += say * torch.tensor([1.0, 1, -1, -1])
+    exact = torch.linalg.solve(left, ab.flatten(2)[0].mT.double()).mT.view(2, height, width)
+    off = (smooth(L, ab, smoothness)[0] - exact).abs().max()
+    assert off < 0.01 * (ab[0] - exact).abs().max()
 
 
 def test_a_patch_without_a_border_spreads_and_stops_where_lightness_does():
@@ -204,6 +207,8 @@ def test_smoothing_leaves_one_colour_alone_and_photos_apart(count, height, width
     together = smooth(L, ab)
     one_by_one = torch.cat([smooth(*one) for one in zip(L.split(1), ab.split(1), strict=True)])
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=0)
+    rounded = smooth(L, ab + 1e-6 * torch.randn_like(ab))  # as on a GPU, or in a batch
+    torch.testing.assert_close(together, rounded, atol=2e-4, rtol=0)
     same = ab.mean((2, 3), keepdim=True).expand_as(ab)
     torch.testing.assert_close(smooth(L, same), same)
 
