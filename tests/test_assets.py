@@ -21,7 +21,7 @@ from colorize import Colorizer, cli
 from colorize.dataset import PhotoSet, load_photo_set, load_photos
 from colorize.evaluate import at_working_size, measure
 from colorize.generator import Generator
-from colorize.pretrained import load_generator
+from colorize.pretrained import load_generator, save_weights
 from colorize.run import load_config
 from colorize.system.files import write_json
 
@@ -188,6 +188,35 @@ def test_the_shipped_weights_are_small_and_do_what_their_card_says():
     size = int(re.search(r"(?:at|photos of)\s(\d+)x\1[,;]", card)[1])
     assert_told(line, load_generator(), "builtin", size)
     assert "not settled" in card  # the licence of the photos
+
+
+def test_a_mean_of_weights_is_their_mean_and_has_the_first_ones_card(tmp_path):
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        save_weights(Generator("resnet18", SMALL_WIDTHS), tmp_path / name)
+    (tmp_path / "first" / "README.md").write_text("the first")
+    parts = [f"{tmp_path / 'first'}:0.75", f"{tmp_path / 'second'}:0.25"]
+    script("mean.py", tmp_path / "mean", *parts)
+    first, second, mean = (
+        load_generator(tmp_path / name).head.weight for name in ("first", "second", "mean")
+    )
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(mean, 0.75 * first + 0.25 * second)
+    assert (tmp_path / "mean" / "README.md").read_text() == "the first"
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"), [((0.5, 0.4), "do not add up to 1"), ((0.5, 0.5), "another network")]
+)
+def test_what_has_no_mean_is_refused(tmp_path, capsys, shares, told):
+    parts = []
+    for share, widths in zip(shares, (SMALL_WIDTHS, [2 * w for w in SMALL_WIDTHS]), strict=True):
+        save_weights(Generator("resnet18", widths), tmp_path / str(widths[0]))
+        parts.append(f"{tmp_path / str(widths[0])}:{share}")
+    with pytest.raises(SystemExit):
+        script("mean.py", tmp_path / "mean", *parts)
+    assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "mean").exists()
 
 
 def test_the_shipped_weights_know_the_sky():
