@@ -18,7 +18,7 @@ OBJECTIVES = ("bce", "lsgan", "hinge", "wgan-gp")
 SCALES = 3  # of the discriminator "multiscale"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 # Of the colours that `predict` gives, see `predict.smooth`. Chosen by eye.
-SMOOTHNESS = 300.0
+SMOOTHNESS = 600.0
 
 
 @dataclass(frozen=True)

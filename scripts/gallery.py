@@ -43,7 +43,7 @@ KINDS = {
     "places": ("mountains", "picos", "stream", "sunset"),
     "things": ("fig", "coffee", "dandelions", "rocket"),
 }
-WORKING_SIZES = (96, 128, 256, 512, 1024)
+WORKING_SIZES = (96, 160, 256, 512, 1024)
 CUT = 0.18  # share of a large photo's width
 CUTS = {"the middle": (0.41, 0.41), "lower right": (0.68, 0.72)}
 AGED = ("mountains", "grace_hopper", "dogs", "coffee")

@@ -143,8 +143,9 @@ def test_a_part_of_the_upsampled_colour_is_that_part_of_the_whole(h, w, height, 
 
 def test_strength_scales_the_colours_and_nothing_else(colorizer):
     photo = Image.fromarray(scene(0))
+    knobs = {"device": "cpu", "smoothness": 0.0}  # the mean of these loud colours is beyond sRGB
     grey, half, whole = (
-        lab(Colorizer(colorizer.generator, device="cpu", strength=strength)(photo))
+        lab(Colorizer(colorizer.generator, strength=strength, **knobs)(photo))
         for strength in (0.0, 0.5, 1.0)
     )
     assert grey[:, 1:].abs().max() < 1
