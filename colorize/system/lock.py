@@ -50,7 +50,9 @@ def locked(folder: Path, busy: str, wait: bool = False) -> Iterator[bool]:
             _held.add(path)
         yield alone
     finally:
-        _held.discard(path)
+        if path in _held:  # closing alone would leave it to workers that were forked meanwhile
+            _held.discard(path)
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 

@@ -53,6 +53,29 @@ def test_a_kill_frees_the_folder(holder, tmp_path):
         assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_worker_that_was_forked_meanwhile_does_not_keep_the_folder(tmp_path):
+    script = """
+import os, sys
+from pathlib import Path
+from colorize.system.lock import only_run
+read, write = os.pipe()
+with only_run(Path(sys.argv[1])):
+    (Path(sys.argv[1]) / "history.csv").touch()  # else the folder goes, and its lock with it
+    if not os.fork():
+        os.close(write)
+        os.read(read, 1)  # alive as long as the other
+        os._exit(0)
+with only_run(Path(sys.argv[1])):
+    print("again")
+os.close(write)
+os.wait()
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("again\n", 0), done.stderr
+
+
 def test_who_may_wait_waits_and_says_so(holder, tmp_path, monkeypatch):
     said = []
 
