@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from contextlib import suppress
 from pathlib import Path
 
+import torch
+from ship import towards
+
+from colorize.generator import Generator
 from colorize.pretrained import load_generator, save_weights
 from colorize.system.errors import ColorizeError
 
@@ -18,30 +23,29 @@ from colorize.system.errors import ColorizeError
 def part(text: str) -> tuple[str, float]:
     """Weights and their share, out of "WEIGHTS:SHARE"."""
     weights, _, share = text.rpartition(":")
-    try:
-        return weights, float(share)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not WEIGHTS:SHARE") from error
+    with suppress(ValueError):
+        if 0 < float(share) <= 1:
+            return weights, float(share)
+    raise argparse.ArgumentTypeError(f"{text!r} is not WEIGHTS:SHARE, a share up to 1")
 
 
 def mean(parts: list[tuple[str, float]], out: Path) -> None:
     """Write the mean; the networks must be alike."""
     if not math.isclose(sum(share for _, share in parts), 1):
         raise ColorizeError("the shares do not add up to 1")
-    generators = [load_generator(weights).float() for weights, _ in parts]
-    first, states = generators[0], [generator.state_dict() for generator in generators]
-    for weights, state in zip(parts, states, strict=True):
-        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in states[0].items()}:
-            raise ColorizeError(f"{weights[0]}: another network than {parts[0][0]}")
-    first.load_state_dict(
-        {
-            name: sum(share * state[name] for (_, share), state in zip(parts, states, strict=True))
-            if value.is_floating_point()
-            else value
-            for name, value in states[0].items()
-        }
-    )
-    save_weights(first, out)
+    (first, total), *others = parts
+    generator = load_generator(first).float()
+    for weights, share in others:
+        other = load_generator(weights).float()
+        if shapes(other) != shapes(generator):
+            raise ColorizeError(f"{weights}: another network than {first}")
+        total += share
+        towards(other, generator, 1 - share / total)
+    save_weights(generator, out)
+
+
+def shapes(generator: Generator) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in generator.state_dict().items()}
 
 
 def main() -> None:

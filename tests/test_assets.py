@@ -191,22 +191,30 @@ def test_the_shipped_weights_are_small_and_do_what_their_card_says():
 
 
 def test_a_mean_of_weights_is_their_mean_and_has_the_first_ones_card(tmp_path):
-    for seed, name in enumerate(("first", "second")):
+    for seed, name in enumerate(("first", "second", "third")):
         torch.manual_seed(seed)
         save_weights(Generator("resnet18", SMALL_WIDTHS), tmp_path / name)
     (tmp_path / "first" / "README.md").write_text("the first")
-    parts = [f"{tmp_path / 'first'}:0.75", f"{tmp_path / 'second'}:0.25"]
+    shares = {"first": 0.5, "second": 0.2, "third": 0.3}
+    parts = [f"{tmp_path / name}:{share}" for name, share in shares.items()]
     script("mean.py", tmp_path / "mean", *parts)
-    first, second, mean = (
-        load_generator(tmp_path / name).head.weight for name in ("first", "second", "mean")
-    )
-    assert not torch.allclose(first, second)
-    torch.testing.assert_close(mean, 0.75 * first + 0.25 * second)
+    states = {name: load_generator(tmp_path / name).state_dict() for name in (*shares, "mean")}
+    mean = states.pop("mean")
+    assert not torch.allclose(*(states[name]["head.weight"] for name in ("first", "second")))
+    for name, value in mean.items():
+        if value.is_floating_point():  # batch norm's statistics too
+            wanted = sum(share * states[of][name] for of, share in shares.items())
+            torch.testing.assert_close(value, wanted)
     assert (tmp_path / "mean" / "README.md").read_text() == "the first"
 
 
 @pytest.mark.parametrize(
-    ("shares", "told"), [((0.5, 0.4), "do not add up to 1"), ((0.5, 0.5), "another network")]
+    ("shares", "told"),
+    [
+        ((0.5, 0.4), "do not add up to 1"),
+        ((0.5, 0.5), "another network"),
+        ((1.5, -0.5), "is not WEIGHTS:SHARE"),
+    ],
 )
 def test_what_has_no_mean_is_refused(tmp_path, capsys, shares, told):
     parts = []
