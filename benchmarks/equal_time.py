@@ -31,6 +31,7 @@ from colorize.evaluate import measure
 from colorize.generator import Generator
 from colorize.notebook.estimate import photos_per_second
 from colorize.photos.sources import source_paths
+from colorize.run import load_encoder_weights
 from colorize.system.files import write_json
 from colorize.system.machine import commit, describe
 from colorize.trainer import EpochReport, Trainer
@@ -42,8 +43,10 @@ COLUMNS = ("l1", "psnr", "ssim", "ciede2000", "colorfulness", "true_colorfulness
 class Rival:
     """The reference, training in slices."""
 
-    def __init__(self, paths: list[Path], size: int, batch_size: int, workers: int) -> None:
-        self.recipe = Reference(size, PartialState().device)
+    def __init__(
+        self, paths: list[Path], size: int, batch_size: int, workers: int, imagenet: bool = False
+    ) -> None:
+        self.recipe = Reference(size, PartialState().device, imagenet)
         self.loader = loader(paths, size, batch_size, workers)
         if not len(self.loader):
             raise SystemExit(f"{len(paths)} photos are too few for batches of {batch_size}")
@@ -84,6 +87,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gan-epochs", type=int, default=0, help="after them, with --epochs")
     parser.add_argument("--max-photos", type=int)
     parser.add_argument("--workers", type=int, default=2, help="of the reference's loader")
+    parser.add_argument("--imagenet", action="store_true", help="both start from its ResNet-18")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/equal_time"))
     return parser.parse_args()
@@ -97,9 +101,11 @@ class Race:
         paths = source_paths(args.data)
         files = [paths[name] for name in photos.train.names]
         torch.manual_seed(args.seed)
-        self.rival = Rival(files, args.size, args.batch_size, args.workers)
+        imagenet = config.encoder_weights == "imagenet"
+        self.rival = Rival(files, args.size, args.batch_size, args.workers, imagenet)
         torch.manual_seed(args.seed)
         self.generator = Generator(working_size=args.size)
+        load_encoder_weights(self.generator, config.encoder_weights)
         self.trainer = Trainer(
             config,
             photos,
@@ -150,7 +156,8 @@ class Race:
 
 def plan(args: argparse.Namespace, photos: Photos) -> TrainConfig:
     """As many of our epochs as fit the minutes."""
-    config = TrainConfig(batch_size=args.batch_size, encoder_weights="none", seed=args.seed)
+    wish = "imagenet" if args.imagenet else "none"
+    config = TrainConfig(batch_size=args.batch_size, encoder_weights=wish, seed=args.seed)
     if args.epochs:
         return replace(config, pretrain_epochs=args.epochs, gan_epochs=args.gan_epochs)
     # Whole epochs only: pretraining takes what the GAN's leave of the time.
@@ -179,7 +186,7 @@ def main() -> None:
         race.run(stage)
         rows += race.measure(stage, held_out)
     about |= {"precision": race.trainer.precision, "data": args.data, "size": args.size}
-    about["photos"] = len(photos.train)
+    about |= {"photos": len(photos.train), "encoder_weights": config.encoder_weights}
     write_json(args.out / "equal_time.json", {**about, "rows": rows})
 
 

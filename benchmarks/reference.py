@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
 from colorize.discriminator import PatchGAN
+from colorize.imagenet import imagenet_resnet
 
 PRETRAIN_LR = 1e-4
 GAN_LR, GAN_BETAS = 2e-4, (0.5, 0.999)
@@ -58,15 +59,24 @@ def loader(paths: Sequence[Path], size: int, batch_size: int, workers: int) -> D
 class Reference:
     """Both networks, their optimizers, and the two kinds of step.
 
+    Args:
+        imagenet: whether the encoder starts from ImageNet's weights, as in most tutorials.
+
     Raises:
         ImportError: there is no fastai.
+        ColorizeError: the weights are neither on disk nor within reach.
     """
 
-    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, size: int, device: torch.device | str = "cpu", imagenet: bool = False
+    ) -> None:
         from fastai.vision.learner import create_body
         from fastai.vision.models.unet import DynamicUnet
 
-        body = create_body(resnet18(weights=None), n_in=1, pretrained=False, cut=-2)
+        resnet = resnet18(weights=None)
+        if imagenet:
+            resnet = imagenet_resnet("resnet18", "leave out --imagenet")
+        body = create_body(resnet, n_in=1, pretrained=imagenet, cut=-2)
         self.device = torch.device(device)
         self.generator = DynamicUnet(body, 2, (size, size)).to(self.device)
         self.generator.train()  # fastai builds it with most parts in eval mode

@@ -108,6 +108,16 @@ def test_the_reference_learns(reference):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_reference_can_start_from_imagenet_as_ours_can(reference, imagenet_file):
+    start = reference.Reference(32, imagenet=True).generator.layers[0].state_dict()
+    known = imagenet_file.state_dict()
+    assert torch.equal(start["0.weight"], known["conv1.weight"].sum(1, keepdim=True))
+    assert torch.equal(start["7.1.conv2.weight"], known["layer4.1.conv2.weight"])
+    assert torch.equal(start["7.1.bn2.running_var"], known["layer4.1.bn2.running_var"])
+
+
+@pytest.mark.slow
 def test_bench_writes_its_table(tmp_path):
     file = tmp_path / "results.json"
     output = run("bench.py", "--quick", "--size", 64, "--batch-size", 2, "--out", file)
@@ -132,9 +142,12 @@ def test_bench_writes_its_table(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "goal",
-    [("--epochs", 1, "--gan-epochs", 1), ("--pretrain-minutes", 0.03, "--gan-minutes", 0.03)],
+    [
+        ("--epochs", 1, "--gan-epochs", 1, "--imagenet"),
+        ("--pretrain-minutes", 0.03, "--gan-minutes", 0.03),
+    ],
 )
-def test_equal_time_measures_both(tmp_path, goal):
+def test_equal_time_measures_both(tmp_path, goal, imagenet_file):
     write_photos(tmp_path / "train", 10)
     write_photos(tmp_path / "val", 2)
     options = ("--data", tmp_path / "train", "--val", tmp_path / "val", "--out", tmp_path / "run")
@@ -157,7 +170,7 @@ def equal_time(monkeypatch):
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
 
     class Recipe:
-        def __init__(self, size, device):
+        def __init__(self, size, device, imagenet):
             self.done = []
 
         def start_gan(self):
@@ -191,7 +204,8 @@ def test_the_reference_gets_what_each_of_our_epochs_took(equal_time, tmp_path, e
     options = {"data": str(tmp_path / "train"), "size": 32, "batch_size": 2, "workers": 0}
     args = argparse.Namespace(**options, seed=0, epochs=epochs, out=tmp_path / "out")
     photos = load_photos(DataConfig(args.data, 32, val_fraction=0.0), progress=False)
-    race = equal_time.Race(args, photos, TrainConfig(batch_size=2, precision="fp32"))
+    config = TrainConfig(batch_size=2, precision="fp32", encoder_weights="none")
+    race = equal_time.Race(args, photos, config)
     race.clock = equal_time.time.now
     for _ in range(2):
         equal_time.time.now += 2.5
