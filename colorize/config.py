@@ -120,6 +120,20 @@ class TrainConfig:
             )
 
 
+# What may be another when a run goes on. That photos which have moved are the same is checked by
+# their names.
+_MAY_CHANGE = ("source", "cache", "checkpoint_minutes", "keep_epochs")
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of settings, as plain values, that would be others when a run goes on, but may not."""
+    return [
+        name
+        for name, value in before.items()
+        if name not in _MAY_CHANGE and name in after and value != after[name]
+    ]
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides what a run does."""

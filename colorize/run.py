@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from colorize.config import DataConfig, RunConfig, TrainConfig
+from colorize.config import DataConfig, RunConfig, TrainConfig, changed
 from colorize.dataset import Photos, agree, load_photos, spread
 from colorize.discriminator import make_discriminator
 from colorize.evaluate import at_working_size, grid_of, measure, table
@@ -44,31 +44,25 @@ DEMO = RunConfig(
 )
 
 
-def load_config(out: Path) -> RunConfig:
+def load_config(out: str | Path) -> RunConfig:
     """The settings that a run folder was started with."""
-    path = out / "config.json"
+    path = Path(out) / "config.json"
     if not path.is_file():
         raise ColorizeError(f"{path}: no run here; give the folder of one, or start it anew")
     try:
         return RunConfig.from_dict(json.loads(path.read_text()))
+    except ColorizeError as error:  # a setting that this version does not know
+        raise ColorizeError(f"{path}: {error}; another version wrote it") from error
     except (ValueError, TypeError) as error:
         raise ColorizeError(f"{path}: damaged settings; start again in a new folder") from error
 
 
 def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
-    """Names of the settings that may not change when a run goes on, but would.
-
-    Photos and cache may have moved: that the photos are the same is checked by their names.
-    """
-    old, new = kept.to_dict(), wanted.to_dict()
-    pairs = [(old, new), *((old[part], new[part]) for part in ("data", "train"))]
-    may_change = ("data", "train", "source", "cache", "checkpoint_minutes", "keep_epochs")
-    return [
-        name
-        for before, after in pairs
-        for name in before
-        if name not in may_change and before[name] != after[name]
-    ]
+    """Names of the settings that may not change when a run goes on, but would."""
+    old, new = (
+        {**c.pop("data"), **c.pop("train"), **c} for c in (kept.to_dict(), wanted.to_dict())
+    )
+    return changed(old, new)
 
 
 def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
@@ -273,8 +267,9 @@ def sample_saver(out: Path) -> Callable[[EpochReport], None]:
 
     def on_epoch(report: EpochReport) -> None:
         title = f"{report.stage}, epoch {report.epoch} of {report.epochs}: held-out photos"
-        figure = grid(report.L, report.ab_predicted, report.ab_true, title=title)
-        save(figure, out / "samples" / f"{report.stage}-{report.epoch:03d}.png")
+        if len(report.L):
+            figure = grid(report.L, report.ab_predicted, report.ab_true, title=title)
+            save(figure, out / "samples" / f"{report.stage}-{report.epoch:03d}.png")
         save(curves(report.history), out / "curves.png")
 
     return on_epoch

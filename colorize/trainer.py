@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,24 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from colorize.config import TrainConfig
+from colorize.config import TrainConfig, changed
 from colorize.dataset import Batches, Photos, spread, to_network
 from colorize.evaluate import means, measure_each
 from colorize.generator import Generator
 from colorize.losses import FeatureLoss, gradient_penalty
 from colorize.pretrained import save_weights
 from colorize.steps import gan_step, pretrain_step
-from colorize.system.errors import ColorizeError
+from colorize.system.errors import ColorizeError, first_line
 from colorize.system.files import write_csv
 from colorize.system.lock import only_run
 from colorize.system.progress import bar, say
 from colorize.training.batchnorm import synchronize
-from colorize.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from colorize.training.checkpoint import (
+    checkpoint_path,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from colorize.training.health import (
     NotANumber,
     check_finite,
@@ -70,9 +75,13 @@ class Trainer:
         out: a run folder. Each epoch writes `history.csv`, `checkpoints/` (the last two; long
             epochs more often) and the averaged weights, `generator/`; `pretrained/` keeps those of
             the first stage, `epochs/` those of each epoch if wished. None keeps all in memory.
-        resume: go on from `out`'s checkpoint.
+        resume: go on from `out`'s checkpoint, with the same settings, photos and networks.
         callbacks: each is called with an `EpochReport` after every epoch.
         progress: show a bar a epoch.
+
+    Raises:
+        ColorizeError: settings that do not go together; `out` holds a run and `resume` is false, or
+            it cannot go on with these.
     """
 
     def __init__(
@@ -81,11 +90,12 @@ class Trainer:
         photos: Photos,
         generator: Generator,
         discriminator: nn.Module | None = None,
-        out: Path | None = None,
+        out: str | Path | None = None,
         resume: bool = False,
         callbacks: Sequence[Callable[[EpochReport], None]] = (),
         progress: bool = True,
     ) -> None:
+        out = Path(out) if out else None
         self.config, self.photos, self.out = config, photos, out
         self.callbacks, self.progress, self.saved_at = callbacks, progress, time.monotonic()
         if resume and out is None:
@@ -94,10 +104,20 @@ class Trainer:
             which = "the settings do" if config.hints else "the generator does"
             raise ColorizeError(f"hints: {which}, the other not; make both TrainConfig(hints=...)")
         config.check(photos.size)
+        norms = [type(part) for part in discriminator.modules()] if discriminator else []
+        if config.objective == "wgan-gp" and nn.BatchNorm2d in norms:
+            raise ColorizeError(
+                "wgan-gp punishes the gradient of each photo alone, and this D has batch norm"
+            )
+        if out and not resume and has_checkpoint(out):
+            raise ColorizeError(f"{out}: holds a run; Trainer(..., resume=True) goes on with it")
         self.checkpoint = checkpoint_path(out) if out else None
         self.saved = load_checkpoint(self.checkpoint, _SAVED) if resume else {}
         if self.saved and not photos.match(self.saved["photos"]):
             raise ColorizeError(f"{out}: the photos, and so the split, have changed; start anew")
+        now = _settings(config, self.saved.get("stage", "pretrain"))
+        if others := changed(self.saved.get("settings", {}), now):
+            raise ColorizeError(f"{out}: began with another {', '.join(others)}; set it back")
         self.history: list[dict[str, Any]] = self.saved.get("history", [])
         # A resumed run keeps its precision: a measured choice could fall the other way today.
         self.precision = pick_precision(self.saved.get("precision", config.precision))
@@ -267,11 +287,14 @@ class Trainer:
         return row
 
     def _report(self, stage: Stage, epoch: int) -> None:
-        if not self.accelerator.is_main_process or not len(self.photos.val):
+        if not self.accelerator.is_main_process:
             return
-        chosen = spread(len(self.photos.val), SAMPLES)
-        L, ab = to_network(self.photos.val.__getitems__(chosen).to(self.accelerator.device))
-        tensors = (L.cpu(), self.predict(L).cpu(), ab.cpu())
+        side = self.photos.size
+        tensors = tuple(torch.empty(0, channels, side, side) for channels in (1, 2, 2))
+        if len(self.photos.val):
+            chosen = spread(len(self.photos.val), SAMPLES)
+            L, ab = to_network(self.photos.val.__getitems__(chosen).to(self.accelerator.device))
+            tensors = (L.cpu(), self.predict(L).cpu(), ab.cpu())
         for callback in self.callbacks:
             callback(EpochReport(stage.name, epoch, stage.epochs, self.history, *tensors))
 
@@ -296,6 +319,7 @@ class Trainer:
                 "precision": self.precision,
                 "processes": self.accelerator.num_processes,
                 "photos": self.photos.fingerprint(),
+                "settings": _settings(self.config, stage.name),
                 "history": self.history,
                 "parts": parts,
                 "batch_parts": stage.accumulate.parts,
@@ -315,8 +339,12 @@ class Trainer:
             self.averaged.load_state_dict(saved["parts"]["averaged"])
             self.generator.load_state_dict(self.averaged.module.state_dict())
             return 0, Progress()
-        for name, part in self._parts(stage).items():
-            part.load_state_dict(saved["parts"][name])
+        try:
+            for name, part in self._parts(stage).items():
+                part.load_state_dict(saved["parts"][name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            told = f"its checkpoint is of other networks ({first_line(error)})"
+            raise ColorizeError(f"{self.out}: {told}; build them as they were") from error
         # Batch norm would see other photos together.
         stage.accumulate.parts = saved.get("batch_parts", 1)
         done = Progress(**saved["done"])
@@ -424,6 +452,17 @@ def run_epoch(
     return done
 
 
+def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
+    """What has to stay when a run goes on.
+
+    Where its weights came from no longer counts; nor do the GAN's settings, until it has begun.
+    """
+    open_ones = ["start_weights", "encoder_weights"]
+    if stage == "pretrain":
+        open_ones += ["gan_", "lambda_", "objective", "discriminator", "freeze_encoder"]
+    return {k: v for k, v in asdict(config).items() if not k.startswith(tuple(open_ones))}
+
+
 def epoch_seed(seed: int, stage: str, epoch: int) -> int:
     """What decides the order, crops and gammas of an epoch, which is counted from 0.
 
@@ -497,7 +536,10 @@ class Progress:
 
 @dataclass
 class EpochReport:
-    """What a callback gets after each epoch. Tensors are on the CPU, of held-out photos."""
+    """What a callback gets after each epoch.
+
+    Tensors are on the CPU, of up to eight held-out photos; empty without any.
+    """
 
     stage: str  # "pretrain" or "gan"
     epoch: int  # from 1

@@ -98,7 +98,9 @@ def curves(history: Sequence[dict[str, Any]]) -> Figure:
     panels = [(title, lines) for title, lines in panels if measured & set(lines)]
     pretrained = sum(row["stage"] == "pretrain" for row in history)
     figure = Figure(figsize=(3.25 * len(panels), 3.2), layout="constrained")
-    for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         for name, label in lines.items():
             points = [(x, row[name]) for x, row in enumerate(history, start=1) if name in row]
             if points:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from conftest import SMALL_WIDTHS
 from soak import differing
+from torch import nn
 
 from colorize import trainer as trainer_module
 from colorize.config import TrainConfig
@@ -247,6 +248,52 @@ def test_a_finished_run_resumes_to_itself(photos, tmp_path):
     again = train(make_trainer(photos, tmp_path, resume=True))
     assert again.history == done.history
     assert_same_weights(again.generator, done.generator)
+
+
+def test_a_run_is_not_begun_again_on_top_of_itself(photos, tmp_path):
+    done = train(make_trainer(photos, tmp_path))
+    with pytest.raises(ColorizeError, match="holds a run"):
+        make_trainer(photos, str(tmp_path))
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 1 + len(done.history)
+
+
+def test_a_run_goes_on_with_the_settings_and_networks_it_began_with(photos, tmp_path):
+    train(make_trainer(photos, tmp_path))
+    other = replace(CONFIG, pretrain_epochs=4, gan_lr=1.0, start_weights="moved", keep_epochs=True)
+    with pytest.raises(ColorizeError, match="began with another pretrain_epochs, gan_lr; set it"):
+        make_trainer(photos, tmp_path, other, resume=True)
+    generator = Generator(decoder_widths=[4] * len(SMALL_WIDTHS), working_size=32)
+    config = replace(CONFIG, start_weights="moved", keep_epochs=True)
+    trainer = Trainer(config, photos, generator, PatchGAN(width=8), tmp_path, resume=True)
+    with pytest.raises(ColorizeError, match=r"of other networks.*; build them as they were"):
+        trainer.train_gan()
+
+
+def test_settings_of_the_gan_are_open_until_it_begins(photos, tmp_path):
+    make_trainer(photos, tmp_path).pretrain()
+    history = train(
+        make_trainer(photos, tmp_path, replace(CONFIG, gan_lr=1e-5), resume=True)
+    ).history
+    assert [row["stage"] for row in history].count("gan") == CONFIG.gan_epochs
+    with pytest.raises(ColorizeError, match="another gan_lr"):
+        make_trainer(photos, tmp_path, resume=True)
+
+
+def test_wgan_gp_refuses_batch_norm_in_a_discriminator_of_ones_own(photos):
+    config = replace(CONFIG, objective="wgan-gp", discriminator_norm="spectral")
+    own = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 3))
+    with pytest.raises(ColorizeError, match="this D has batch norm"):
+        Trainer(config, photos, Generator(decoder_widths=SMALL_WIDTHS, working_size=32), own)
+
+
+def test_callbacks_are_called_without_held_out_photos_too(photos, tmp_path):
+    reports = []
+    alone = replace(photos, val=photos.val.part(len(photos.val), 1))
+    config = replace(CONFIG, gan_epochs=0)
+    generator = Generator(decoder_widths=SMALL_WIDTHS, working_size=32)
+    Trainer(config, alone, generator, callbacks=[reports.append]).pretrain()
+    assert [report.epoch for report in reports] == [*range(1, CONFIG.pretrain_epochs + 1)]
+    assert reports[0].ab_true.shape == (0, 2, 32, 32)
 
 
 def test_resume_without_a_checkpoint_says_so(photos, tmp_path):

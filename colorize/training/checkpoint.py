@@ -58,7 +58,7 @@ def load_checkpoint(path: Path, keys: Set[str] = frozenset()) -> dict[str, Any]:
     """
     found = [file for file in (path, _before(path)) if file.is_file()]
     if not found:
-        raise ColorizeError(f"{path}: no checkpoint to resume from; leave out --resume")
+        raise ColorizeError(f"{path}: no checkpoint to resume from; start without resume")
     for file in found:
         try:
             state = _read_checkpoint(file)

@@ -150,11 +150,13 @@ def _gan(train: TrainConfig) -> str:
         against += f" of {train.discriminator_layers} layers"
     if (side := train.discriminator_pooling) > 1:
         against += f" on means of {side}x{side} pixels"
+    if kind in ("patch", "multiscale", "projected"):  # a D of one's own may not heed it
+        against += f" with {train.discriminator_norm} norm"
     features = f" + {train.lambda_features:g} feature loss" if train.lambda_features else ""
     alone = f", the first {train.discriminator_first:g} of the discriminator alone"
     return (
-        f"{train.objective} + {train.lambda_l1:g} L1{features} against {against} with "
-        f"{train.discriminator_norm} norm, Adam, {train.gan_lr:g}; epochs: {train.gan_epochs}"
+        f"{train.objective} + {train.lambda_l1:g} L1{features} against {against}, "
+        f"Adam, {train.gan_lr:g}; epochs: {train.gan_epochs}"
         + (alone if train.discriminator_first else "")
         + ("; encoder frozen" if train.freeze_encoder else "")
     )
