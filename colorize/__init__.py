@@ -1,5 +1,9 @@
 """Colourise grey photos with a GAN that you train yourself.
 
+    from PIL import Image
+    from colorize import Colorizer
+    Colorizer.from_pretrained()(Image.open("old_photo.jpg")).save("new.png")
+
 Read it in this order: color, dataset, generator, discriminator, losses, steps, trainer. A setting
 begins in config, gets its option in options, and its command in cli. The folders are services:
 whoever changes a network or a loss need not open them.
@@ -13,6 +17,10 @@ __all__ = ["ColorizeError", "Colorizer", "__version__"]
 if TYPE_CHECKING:
     from colorize.predict import Colorizer
     from colorize.system.errors import ColorizeError
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> type:

@@ -11,6 +11,8 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from numbers import Real
+from operator import index
 from pathlib import Path
 from typing import TypeAlias
 
@@ -50,11 +52,12 @@ def checked(hints: Sequence[Hint], size: tuple[int, int]) -> list[Hint]:
     result = []
     for number, hint in enumerate(hints, start=1):
         try:
-            x, y, color = hint
+            x, y, color = () if isinstance(hint, dict) else hint
         except (TypeError, ValueError):
             raise ColorizeError(f"hint {number}: {hint!r:.60} is not (x, y, colour)") from None
-        if not all(type(at) in (int, float) and math.isfinite(at) for at in (x, y)):
+        if not all(_is_number(at) and math.isfinite(at) for at in (x, y)):
             raise ColorizeError(f"hint {number}: x and y are not two numbers")
+        x, y = (at if type(at) is int else float(at) for at in (x, y))
         if not (0 <= x < width and 0 <= y < height):
             raise ColorizeError(
                 f"hint {number}: ({x:g}, {y:g}) lies outside the photo, which is {width}x{height}"
@@ -63,21 +66,27 @@ def checked(hints: Sequence[Hint], size: tuple[int, int]) -> list[Hint]:
     return result
 
 
+def _is_number(value: object) -> bool:
+    """Of Python or NumPy; JSON's true is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _rgb(color: str | Sequence[int], number: int) -> tuple[int, int, int]:
     """Red, green and blue of a colour of either kind."""
     if isinstance(color, str):
         with suppress(ValueError):
             return ImageColor.getrgb(color)[:3]
-    elif isinstance(color, list | tuple) and [type(value) for value in color] == [int] * 3:
-        with suppress(ValueError):
-            return tuple(bytes(color))
+    elif isinstance(color, list | tuple | np.ndarray) and len(color) == 3:
+        with suppress(ValueError, TypeError):
+            if all(map(_is_number, color)):
+                return tuple(bytes(map(index, color)))
     raise ColorizeError(
         f"hint {number}: {color!r:.60} is not a colour; give #a03020, a name, or three numbers up "
         "to 255"
     )
 
 
-def read_hints(file: Path, size: tuple[int, int]) -> list[Hint]:
+def read_hints(file: str | Path, size: tuple[int, int]) -> list[Hint]:
     """Read and check hints from JSON: [{"x": 120, "y": 80, "color": "#a03020"}, ...].
 
     Args:
@@ -86,6 +95,7 @@ def read_hints(file: Path, size: tuple[int, int]) -> list[Hint]:
     Raises:
         ColorizeError: no such file, or not hints for such a photo; in one line with its name.
     """
+    file = Path(file)
     try:
         return parse_hints(file.read_bytes(), size)
     except OSError as error:

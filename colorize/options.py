@@ -121,7 +121,15 @@ def add_settings(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
         metavar="SHARE",
         help="the encoder's share of it; by default 0.1 with ImageNet weights, 1 without",
     )
+    add("--weight-decay", train, type=_rate, help="AdamW's, with L1 alone")
     add("--gan-lr", train, type=_rate, help="learning rate of both networks after it")
+    add(
+        "--ema-decay",
+        train,
+        type=_decay,
+        metavar="D",
+        help="a step; the average of the generator's weights is what is kept: 0.9995 for long runs",
+    )
     add("--lambda-l1", train, type=_rate, help="weight of L1 beside the GAN loss")
     add(
         "--lambda-features",
@@ -303,6 +311,7 @@ _count = in_range(int, 0, 10**9, "a whole number, 0 or more")
 _fraction = in_range(float, 0.0, 0.9, "a fraction from 0 to 0.9")
 _share = in_range(float, 0.01, 1.0, "a share from 0.01 to 1")
 _part = in_range(float, 0.0, 1.0, "a number from 0 to 1")
+_decay = in_range(float, 0.0, 0.999999, "a number from 0 to below 1")
 _rate = in_range(float, 0.0, 1e6, "a number, 0 or more")
 
 

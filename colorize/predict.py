@@ -67,6 +67,8 @@ class Colorizer:
         )
         self.generator = generator.to(self.device).eval()
         self.size = size or generator.working_size
+        if min(strength, smoothness) < 0:
+            raise ValueError(f"strength {strength} and smoothness {smoothness} must not be below 0")
         self.strength, self.flip, self.smoothness = strength, flip, smoothness
 
     @classmethod
@@ -111,6 +113,8 @@ class Colorizer:
         """Colour images, each with its hints; those of one shape share a pass of the network."""
         images = [as_photo(image) for image in images]
         hints = [[] for _ in images] if hints is None else hints
+        if len(hints) != len(images):
+            raise ValueError(f"{len(images)} images, but hints of {len(hints)}; give [] for none")
         given = [checked(some, image.size) for some, image in zip(hints, images, strict=True)]
         alphas = [alpha(image) for image in images]
         photos = [to_rgb(image) for image in images]

@@ -11,7 +11,6 @@ import math
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +52,7 @@ MEASURES = {  # in the table, with the decimals that matter
 }
 _KNOB = (0.75, 1.0, 1.25, 1.5)  # strengths of the start's colours
 _CONFIDENCE = 0.95
+_ROUNDING = 1e-9  # of sums that are the same
 _FILE, _RESULT, _POINTS = "race.json", "result.json", "laps.json"
 _SHARED_START = "start"  # the run folder of pretraining that all variants go on from
 
@@ -403,26 +404,24 @@ def _colored(colorizer: Colorizer, L: Tensor) -> Tensor:
 def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Mean and spread over the seeds, and how each variant differs from the first.
 
-    The spread is the standard deviation between seeds. A difference of means counts as larger than
-    the seeds' if a t-test at 95 % says so, with the variance between seeds pooled over all
-    variants: two seeds a variant tell little, those of all together more. One in twenty that
-    counts is still chance.
+    The spread is the standard deviation between seeds. A seed brings all variants the same order
+    and crops, so most of that is common to them; a difference from the first is judged by what is
+    left, see `from_first`. One in twenty that counts is still chance.
 
     Args:
         results: variant to the measures of each seed.
 
     Returns:
         For each variant and measure `mean`, `spread` (None of a single seed), `difference` from the
-        first variant, and whether it is `larger` than the seeds' (None if none has two seeds).
+        first variant, and whether it is `larger` than the seeds' (None if that cannot be told).
     """
     told: dict[str, Any] = {name: {} for name in results}
     for measure_name in (*MEASURES, "photos", "seconds"):
-        values = {name: [row[measure_name] for row in rows] for name, rows in results.items()}
-        first = next(iter(values.values()), [])
-        threshold = seed_threshold(list(values.values()))
-        for name, column in values.items():
-            difference = fmean(column) - fmean(first)
-            least = threshold(len(column), len(first))
+        values = {
+            name: {row["seed"]: row[measure_name] for row in rows} for name, rows in results.items()
+        }
+        for name, (difference, least) in from_first(values).items():
+            column = list(values[name].values())
             told[name][measure_name] = {
                 "mean": fmean(column),
                 "spread": stdev(column) if len(column) > 1 else None,
@@ -432,23 +431,43 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return told
 
 
-def seed_threshold(groups: Sequence[Sequence[float]]) -> Callable[[int, int], float | None]:
-    """How far apart the means of two variants have to be, to count; see `summary`.
+def from_first(values: dict[str, dict[int, float]]) -> dict[str, tuple[float, float | None]]:
+    """How far each variant is from the first, and how far it would have to be, to count.
+
+    A value is taken for the sum of what its variant and its seed bring, fitted by least squares: a
+    randomised block design. A difference counts if a t-test at 95 % says so, with the variance of
+    what the sums leave, pooled over all variants: two seeds a variant tell little, those of all
+    together more.
 
     Args:
-        groups: the values of each variant, one a seed.
+        values: of each variant, by seed; some may be missing.
 
     Returns:
-        A function of the numbers of seeds of the two; it gives None if no group has two values.
+        The difference, and the least that counts: None if there is nothing to judge it by.
     """
     from scipy.stats import t  # half a second
 
-    freedom = sum(len(group) - 1 for group in groups)
-    if not freedom:
-        return lambda one, other: None
-    squares = sum((x - fmean(group)) ** 2 for group in groups for x in group)
-    factor = t.ppf((1 + _CONFIDENCE) / 2, freedom) * math.sqrt(squares / freedom)
-    return lambda one, other: float(factor * math.sqrt(1 / one + 1 / other))
+    names, seeds = list(values), sorted({seed for column in values.values() for seed in column})
+    cells = [(name, seed) for name in names for seed in values[name]]
+    rows = [[*(n == x for x in names), *(s == x for x in seeds)] for n, s in cells]
+    design = np.array(rows, float).reshape(len(cells), len(names) + len(seeds))
+    y = np.array([values[name][seed] for name, seed in cells])
+    inverse = np.linalg.pinv(design.T @ design)
+    fit = inverse @ design.T @ y
+    freedom = len(cells) - int(np.linalg.matrix_rank(design))
+    variance = float(np.square(y - design @ fit).sum()) / freedom if freedom else 0.0
+    first, told = fmean(values[names[0]].values()) if names else 0.0, {}
+    for i, name in enumerate(names):
+        contrast = np.eye(design.shape[1])[i] - np.eye(design.shape[1])[0]
+        difference, least = fmean(values[name].values()) - first, None
+        # Without seeds in common, even by way of others, seeds and variants cannot be told apart.
+        if np.allclose(contrast @ inverse @ design.T @ design, contrast):
+            difference = round(float(contrast @ fit), 9)
+            if freedom:
+                error = math.sqrt(variance * max(0.0, contrast @ inverse @ contrast))
+                least = float(t.ppf((1 + _CONFIDENCE) / 2, freedom)) * error + _ROUNDING
+        told[name] = (difference, least)
+    return told
 
 
 def table(record: dict[str, Any], held_out: int) -> str:
@@ -510,11 +529,14 @@ def _conditions(record: dict[str, Any], held_out: int) -> str:
     count = max(Counter(row["variant"] for row in record["results"]).values())
     spent = f"{record['photos']:,} photos" if record["photos"] else f"{record['minutes']:g} minutes"
     size = record["config"]["data"]["size"]
+    commits = list(dict.fromkeys(row["commit"] for row in record["results"]))
     text = (
         f"Means over {held_out} held-out photos at {size}x{size} and {count} seed"
         f"{'s' if count > 1 else ''}, ± the standard deviation between seeds; * differs from the "
         f"first variant by more than seeds do. {spent} of {record['stage']} training each. "
-        f"Commit {record['commit']}; {record['machine']}; {record['precision']}."
+        f"Commit {commits[0]}; {record['machine']}; {record['precision']}."
     )
+    if len(commits) > 1:
+        text += f"\nNot of one commit, so code may differ as well: {', '.join(commits)}."
     failed = [f"Failed: {name}: {reason}" for name, reason in record["failed"].items()]
     return "\n".join([text, *map(printable, failed)])

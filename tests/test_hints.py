@@ -1,5 +1,6 @@
 """Hints: true colours in training, and those of a person."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -92,12 +93,26 @@ def test_colours_of_every_kind_mean_the_same():
     assert checked(hints, (4, 3)) == [(1, 2, (160, 48, 32))] * 3 + [(0.5, 2, (255, 0, 0))]
 
 
+def test_hints_may_be_numbers_of_numpy(tmp_path):
+    pixels = np.full((3, 4, 3), (160, 48, 32), np.uint8)
+    hints = [(np.int64(1), np.float32(2), pixels[0, 0]), (1, 2, tuple(pixels[0, 0]))]
+    assert checked(hints, (4, 3)) == [(1, 2, (160, 48, 32))] * 2
+    (tmp_path / "hints.json").write_text(write_hints(checked(hints, (4, 3))))
+    assert read_hints(str(tmp_path / "hints.json"), (4, 3)) == [(1, 2, (160, 48, 32))] * 2
+
+
 BAD = {
     "outside the photo, which is 40x30": [(40, 0, "red"), (0, 30, "red"), (-1, 0, "red")],
     "x and y are not two numbers": [(x, 0, "red") for x in ("1", None, True, float("nan"), -1e999)],
     "is not a colour": [(0, 0, color) for color in ("reddish", "#12", "", None, 7, True)]
     + [(0, 0, color) for color in ((1, 2), (1, 2, 256), (1, 2, -1), (1, 2, 0.5), {"r": 1})],
-    r"is not \(x, y, colour\)": [(1, 2), 5, None, (1, 2, 3, 4)],
+    r"is not \(x, y, colour\)": [
+        (1, 2),
+        5,
+        None,
+        (1, 2, 3, 4),
+        {"x": 1, "y": 2, "color": "red"},
+    ],
 }
 
 

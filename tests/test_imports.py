@@ -64,6 +64,7 @@ print([name for name in heavy.split() if name in sys.modules])
 
 
 def test_public_names_are_there():
+    assert {"Colorizer", "ColorizeError"} <= {*dir(colorize)}
     assert {colorize.Colorizer.__name__, colorize.ColorizeError.__name__} == {
         "Colorizer",
         "ColorizeError",

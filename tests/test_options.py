@@ -16,6 +16,14 @@ def test_one_setting_with_several_values():
     assert all(config.train.gan_lr == 1e-3 for config in found.values())  # the rest is the base's
 
 
+def test_the_average_of_the_weights_and_their_decay_may_be_varied():
+    found = variants(["ema-decay=0.9,0.9995", "weight-decay=0"], BASE)
+    kept = [(config.train.ema_decay, config.train.weight_decay) for config in found.values()]
+    assert kept == [(0.9, 0.01), (0.9995, 0.01), (0.998, 0.0)]
+    with pytest.raises(ColorizeError, match="'1' is not a number from 0 to below 1"):
+        variants(["ema-decay=1", "default"], BASE)
+
+
 def test_settings_of_one_text_multiply_and_texts_add_up():
     found = variants(
         [

@@ -11,7 +11,7 @@ from PIL import Image
 from colorize import cli, race
 from colorize.config import DataConfig, RunConfig, TrainConfig
 from colorize.options import variants
-from colorize.race import Race, differences, run_race, seed_threshold, summary
+from colorize.race import Race, differences, from_first, run_race, summary
 from colorize.system.errors import ColorizeError
 
 pytestmark = pytest.mark.usefixtures("thin")
@@ -125,6 +125,13 @@ def test_what_is_finished_is_not_run_again_and_more_can_be_asked(told):
         ("hinge", 2),
     ]
     assert len(wider["results"]) == 9
+    assert "Not of one commit" not in (tmp_path / "race" / "table.md").read_text()
+    result = tmp_path / "race" / "objective=bce" / "seed-0" / "result.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"commit": "1234567+"}))
+    run_race(more)
+    assert "Not of one commit, so code may differ as well: " in (
+        (tmp_path / "race" / "table.md").read_text()
+    )
     assert torch.equal(seen[4]["generator"], seen[0]["generator"])
     with pytest.raises(ColorizeError, match="another gan_lr, photos"):
         run_race(ask(tmp_path, train={"gan_lr": 1e-3}, photos=6))
@@ -197,7 +204,8 @@ def test_l1_can_be_raced_at_other_sizes_on_other_photos(tmp_path):
 
 
 def rows(*values):
-    return [dict.fromkeys((*race.MEASURES, "photos", "seconds"), value) for value in values]
+    names = (*race.MEASURES, "photos", "seconds")
+    return [{"seed": seed} | dict.fromkeys(names, value) for seed, value in enumerate(values)]
 
 
 def test_means_and_spreads_by_hand():
@@ -212,17 +220,36 @@ def test_means_and_spreads_by_hand():
     assert told["c"]["psnr"]["spread"] is None
 
 
-def test_a_difference_counts_if_it_is_larger_than_the_seeds():
-    # Squares 2 and 2 with a degree of freedom each: variance 2. Student's t of 2 at 95 % is 4.303.
-    threshold = seed_threshold([[1.0, 3.0], [7.0, 9.0], [2.0]])
-    assert threshold(2, 2) == pytest.approx(4.303 * 2**0.5, rel=1e-3)
-    assert threshold(1, 2) == pytest.approx(4.303 * 3**0.5, rel=1e-3)
-    assert seed_threshold([[1.0], [2.0]])(1, 1) is None
-    told = summary({"a": rows(1.0, 3.0), "b": rows(7.0, 9.0), "c": rows(9.0, 11.0)})
-    assert not told["a"]["l1"]["larger"]
-    assert told["b"]["l1"]["larger"]  # 6 is above 3.182 * sqrt(2) = 4.5, with three degrees
-    near = summary({"a": rows(1.0, 3.0), "b": rows(5.0, 7.0)})
-    assert not near["b"]["l1"]["larger"]  # 4 is not above 6.1
+def test_a_difference_counts_if_it_is_larger_than_what_seeds_leave():
+    # Each seed moves all three alike, by 0, 10 and 20; what is left of a is (0, 0, 0), of b
+    # (1, -1, 0), of c (-1, 1, 0): squares 4, four degrees of freedom, variance 1. Student's t of
+    # 4 at 95 % is 2.776, and the error of a difference of two means of three is sqrt(2 / 3).
+    values = {"a": {0: 0, 1: 10, 2: 20}, "b": {0: 4, 1: 12, 2: 23}, "c": {0: 0, 1: 12, 2: 21}}
+    told = from_first(values)
+    assert [difference for difference, _ in told.values()] == pytest.approx([0, 3, 1])
+    assert told["b"][1] == pytest.approx(2.776 * (2 / 3) ** 0.5, rel=1e-3)
+    by_name = {name: rows(*column.values()) for name, column in values.items()}
+    larger = [measures["l1"]["larger"] for measures in summary(by_name).values()]
+    assert larger == [False, True, False]
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0, 4.0, 8.0])
+def test_two_variants_are_judged_as_by_a_paired_t_test(shift):
+    from scipy.stats import ttest_rel
+
+    first, second = [0.0, 5.0, 9.0], [shift + 1, shift + 4, shift + 9.5]
+    difference, least = from_first({"a": dict(enumerate(first)), "b": dict(enumerate(second))})["b"]
+    assert (difference > least) == (ttest_rel(first, second).pvalue < 0.05)
+
+
+def test_a_seed_that_is_missing_is_no_difference():
+    # Seed 1 is 10 higher for all; b has not run with it yet.
+    told = from_first({"a": {0: 1.0, 1: 11.0}, "b": {0: 2.0}, "c": {0: 3.0, 1: 13.1}})
+    assert told["b"][0] == pytest.approx(1.0, abs=0.1)
+    assert 0 < told["c"][1] < 5
+    assert from_first({"a": {0: 1.0}, "b": {0: 2.0}})["b"] == (pytest.approx(1.0), None)
+    apart = from_first({"a": {0: 1.0, 1: 2.0}, "b": {2: 5.0, 3: 6.0}})["b"]
+    assert apart == (pytest.approx(4.0), None)
 
 
 def test_what_is_said_of_differences():
