@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -124,6 +124,7 @@ COMPILED = {
     "torch.compile": compiled,
     "torch.compile, CUDA graphs": partial(compiled, mode="reduce-overhead"),
 }
+BASE = "as it is"
 SEARCH = "cuDNN's fastest algorithms"
 
 
@@ -148,6 +149,69 @@ def build(
     return run
 
 
+class Race:
+    """Steps of variants in turns, and their table, written after each round of it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.precision = args, pick_precision()
+        self.device = PartialState().device
+        self.batch = noise_batch(args.size, args.batch_size, self.device)
+        self.rows: list[dict[str, Any]] = []
+
+    def variants(self) -> list[str]:
+        """Those that are not compiled; of L1 alone, without what is the GAN's."""
+        of_gan = {"gan_step", "gan_optimizer"} if self.args.stage == "pretrain" else set()
+        more = [name for name, parts in REPLACED.items() if not of_gan & parts.keys()]
+        more += CHANGED
+        more += [SEARCH] if self.device.type == "cuda" else []
+        full = ["float32"] if self.precision != "fp32" else []
+        only = self.args.only
+        return [BASE, *full, *(name for name in more if not only or name in only)]
+
+    def run(self, variants: list[str]) -> None:
+        """Time them in turns, say and write what came out. One that fails is left out."""
+        steps, first, times = {}, {}, {}
+        for name in variants:
+            with self.left_out(name):
+                step = self.step(name)
+                # With what it sets up once: for torch.compile minutes, for CUDA graphs two steps.
+                first[name] = self.seconds(partial(step, *self.batch))
+                repeat(step, self.batch, 2)
+                steps[name], times[name] = step, []
+        often = 10 if self.device.type == "cuda" else 1  # there one step is too short to be timed
+        for _ in range(self.args.rounds):
+            for name, step in steps.items():
+                with self.left_out(name):
+                    spent = self.seconds(partial(repeat, step, self.batch, often))
+                    times[name].append(spent / often)
+        told = {row["name"] for row in self.rows}
+        for name, spent in times.items():
+            if not spent or name in told:
+                continue
+            row = {"name": name, "seconds": median(spent), "first_seconds": first[name]}
+            row["ratio"] = row["seconds"] / median(times[BASE])
+            print(f"{name:<28}{1000 * row['seconds']:>9.0f} ms{row['ratio']:>8.2f}x", flush=True)
+            self.rows.append(row)
+        if self.args.json:
+            about = {"machine": describe(), "commit": commit()}
+            write_json(self.args.json, {**about, "rows": self.rows})
+
+    def step(self, name: str) -> Callable[[Tensor, Tensor], Any]:
+        kind = "fp32" if name == "float32" else self.precision
+        return build(name, self.args.stage, self.args.size, self.args.batch_size, kind)
+
+    def seconds(self, run: Callable[[], Any]) -> float:
+        return seconds_of(run, self.device)
+
+    @contextmanager
+    def left_out(self, name: str) -> Iterator[None]:
+        """No compiler or no fastai, or one that fails, costs one variant."""
+        try:
+            yield
+        except Exception as error:
+            print(f"{name} is left out: {first_line(error)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage", choices=("pretrain", "gan"), default="gan")
@@ -159,39 +223,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the table here")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)  # fastai's
-    precision = pick_precision()
-    device = PartialState().device
-    variants = {"as it is": precision}
-    if precision != "fp32":
-        variants["float32"] = "fp32"
-    more = [*REPLACED, *CHANGED]
-    more += [SEARCH] if device.type == "cuda" else []
-    more += COMPILED if args.compile else []
-    variants |= {name: precision for name in more if not args.only or name in args.only}
-    batch = noise_batch(args.size, args.batch_size, device)
-    steps, first = {}, {}
-    for name, kind in variants.items():
-        try:
-            step = build(name, args.stage, args.size, args.batch_size, kind)
-            # With what it sets up once, which torch.compile takes minutes for.
-            first[name] = seconds_of(partial(step, *batch), device)
-            steps[name] = step
-        except Exception as error:  # no compiler or no fastai, or one that fails
-            print(f"{name} is left out: {first_line(error)}")
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    often = 10 if device.type == "cuda" else 1  # there one step is too short to be timed
-    for _ in range(args.rounds):
-        for name, step in steps.items():
-            times[name].append(seconds_of(partial(repeat, step, batch, often), device) / often)
+    race = Race(args)
     print(f"{describe()}; commit {commit()}")
-    print(f"{args.stage} step, {args.size}x{args.size}, batch {args.batch_size}, {precision}")
-    rows = []
-    for name, spent in times.items():
-        ratio = median(spent) / median(times["as it is"])
-        print(f"{name:<28}{1000 * median(spent):>9.0f} ms{ratio:>8.2f}x")
-        rows.append({"name": name, "seconds": median(spent), "first_seconds": first[name]})
-    if args.json:
-        write_json(args.json, {"machine": describe(), "commit": commit(), "rows": rows})
+    print(f"{args.stage} step, {args.size}x{args.size}, batch {args.batch_size}, {race.precision}")
+    race.run(race.variants())
+    for name in COMPILED if args.compile else ():  # minutes each, one may fail: the others are kept
+        race.run([BASE, name])
 
 
 if __name__ == "__main__":

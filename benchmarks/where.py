@@ -62,12 +62,14 @@ def parts_of_a_step(trainer: Trainer, rounds: int) -> dict[str, float]:
     optimizers = [gan_optimizer(network, trainer.config) for network in networks]
 
     def forward() -> torch.Tensor:
-        return trainer.generator(L)
+        with trainer.accelerator.autocast():  # which a step has around its networks
+            return trainer.generator(L)
 
     def discriminator() -> None:
         fake_ab = ab.clone().requires_grad_()
-        real = trainer.discriminator(torch.cat((L, ab), 1))
-        fake = trainer.discriminator(torch.cat((L, fake_ab), 1))
+        with trainer.accelerator.autocast():
+            real = trainer.discriminator(torch.cat((L, ab), 1))
+            fake = trainer.discriminator(torch.cat((L, fake_ab), 1))
         d_loss = gan_loss(real, True) + gan_loss(fake, False)
         d_loss.backward(inputs=list(trainer.discriminator.parameters()), retain_graph=True)
         gan_loss(fake, True).backward(inputs=[fake_ab])

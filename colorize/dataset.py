@@ -26,7 +26,7 @@ from colorize.config import DataConfig, TrainConfig
 from colorize.hints import random_squares, true_hints
 from colorize.photos.cache import Decoded, decode_once
 from colorize.photos.sources import source_other_kinds, source_paths
-from colorize.system.device import process_state, send
+from colorize.system.device import of_several, send
 from colorize.system.errors import ColorizeError
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def agree(value: str, what: str) -> None:
     """Raises ColorizeError if the processes that train together differ in something."""
     from accelerate.utils import gather_object
 
-    if process_state().num_processes > 1 and len(set(gather_object([value]))) > 1:
+    if of_several() and len(set(gather_object([value]))) > 1:
         raise ColorizeError(f"the processes that train together do not all have the same {what}")
 
 
@@ -293,7 +293,9 @@ def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     if device.type == "cpu":  # reading is a five-thousandth of a step, and the cores are busy
         yield from batches
         return
-    here = (torch.cuda.set_device, (device,)) if device.type == "cuda" else (None, ())
+    here = (None, ())
+    if device.type == "cuda":  # a thread begins on the first GPU; and `device` may have no number
+        here = (torch.cuda.set_device, (torch.cuda.current_device(),))
     coming = iter(batches)
     with ThreadPoolExecutor(1, "batches", *here) as thread:
         following = thread.submit(next, coming, None)

@@ -21,10 +21,11 @@ from colorize.photos.sources import builtin_photos
 from colorize.photos.write import save_photo
 from colorize.predict import Colorizer
 from colorize.pretrained import load_generator, shipped_weights
-from colorize.system.device import process_state
+from colorize.system.device import of_several, process_state
 from colorize.system.errors import ColorizeError, printable
 from colorize.system.files import ASSETS, UNFINISHED, real_path, write_json, write_whole
 from colorize.system.lock import only_run
+from colorize.system.progress import say
 from colorize.trainer import EpochReport, Trainer
 from colorize.training.checkpoint import has_checkpoint
 from colorize.viz import Figure, curves, grid, save
@@ -259,7 +260,8 @@ def load_encoder_weights(generator: Generator, wish: str) -> None:
     except ColorizeError as error:
         if wish == "imagenet":
             raise
-        process_state().print(f"{error}; going on without them")
+        if not of_several() or process_state().is_main_process:
+            say(f"{error}; going on without them")
 
 
 def sample_saver(out: Path) -> Callable[[EpochReport], None]:

@@ -48,7 +48,7 @@ from colorize.training.health import (
     not_finite,
     notes,
 )
-from colorize.training.memory import Accumulation, Losses
+from colorize.training.memory import Accumulation, Losses, is_out_of_memory
 from colorize.training.optimizers import (
     gan_optimizer,
     late_decay,
@@ -201,11 +201,10 @@ class Trainer:
 
     def pretrain_stage(self) -> Stage:
         """L1 for the generator alone."""
-        network, optimizer = self.accelerator.prepare(
-            _Shell(self.generator), pretrain_optimizer(self.generator, self.config)
-        )
         steps = self.config.pretrain_epochs * len(self.batches)
-        schedule = one_cycle(optimizer.optimizer, steps)
+        bare = pretrain_optimizer(self.generator, self.config)
+        schedule = one_cycle(bare, steps)  # first: with fp16 Accelerate wraps what that has wrapped
+        network, optimizer = self.accelerator.prepare(_Shell(self.generator), bare)
         accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
 
         def step(L: Tensor, ab: Tensor, hints: Tensor | None = None) -> Losses:
@@ -225,15 +224,12 @@ class Trainer:
         config, backward = self.config, self.accelerator.backward
         if config.freeze_encoder:
             self.generator.encoder.requires_grad_(False)
-        networks = self.accelerator.prepare(
-            _Shell(self.generator),
-            _Shell(self.discriminator),
-            gan_optimizer(self.generator, config),
-            gan_optimizer(self.discriminator, config),
-        )
-        _, _, g_optimizer, d_optimizer = networks
+        pair = (self.generator, self.discriminator)
+        bare = [gan_optimizer(network, config) for network in pair]
         steps = config.gan_epochs * len(self.batches)
-        schedules = [late_decay(o.optimizer, steps) for o in (g_optimizer, d_optimizer)]
+        schedules = [late_decay(optimizer, steps) for optimizer in bare]
+        networks = self.accelerator.prepare(*map(_Shell, pair), *bare)
+        _, _, g_optimizer, d_optimizer = networks
         accumulate = Accumulation(may_split=self.accelerator.num_processes == 1)
         options: dict[str, Any] = {"objective": config.objective, "lambda_l1": config.lambda_l1}
         if config.objective == "wgan-gp":  # of the bare network, outside of autocast
@@ -245,6 +241,7 @@ class Trainer:
             options["lambda_features"] = config.lambda_features
         d_first = round(config.discriminator_first * len(self.batches))
         if d_first:  # without gradients nothing happens, but torch warns if schedules step first
+            self.generator.zero_grad()
             g_optimizer.optimizer.step()
 
         def step(L: Tensor, ab: Tensor, hints: Tensor | None = None) -> Losses:
@@ -343,6 +340,8 @@ class Trainer:
             for name, part in self._parts(stage).items():
                 part.load_state_dict(saved["parts"][name])
         except (RuntimeError, ValueError, KeyError) as error:
+            if is_out_of_memory(error):
+                raise
             told = f"its checkpoint is of other networks ({first_line(error)})"
             raise ColorizeError(f"{self.out}: {told}; build them as they were") from error
         # Batch norm would see other photos together.

@@ -135,6 +135,16 @@ def test_batches_that_a_thread_reads_are_the_same_in_the_same_order(count):
     assert [torch.equal(*pair) for pair in zip(found, expected, strict=True)] == [True] * count
 
 
+def test_the_thread_is_on_the_gpu_of_its_process(monkeypatch):
+    """`accelerator.device` is "cuda" without a number, which torch refuses to begin on."""
+    begun = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    check = torch.cuda._utils._get_device_index
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: begun.append(check(device)))
+    assert list(ahead(iter([1, 2]), torch.device("cuda"))) == [1, 2]
+    assert begun == [3]
+
+
 def test_a_batch_that_cannot_be_read_is_no_end():
     def batches():
         yield torch.zeros(1)

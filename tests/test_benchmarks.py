@@ -350,20 +350,31 @@ def test_without_a_network_colours_spread_from_hints_up_to_an_edge(monkeypatch):
     assert not hints.alone(L, given * 0).any()
 
 
+SLOW = """
+import time
+try:
+    time.sleep(3600)
+except KeyboardInterrupt:
+    open("slow.json", "w").write('{"tests": 41}')
+"""
+
+
 def test_a_part_that_fails_on_a_gpu_does_not_end_the_rest(gpu, tmp_path, monkeypatch):
     """Nor one that hangs or cannot begin; what was kept is in the file after each."""
 
     def part(name, code, seconds=600, needs=(), kept=dict):
         return gpu.Part(name, seconds, [sys.executable, "-c", code], kept, needs)
 
-    def half_a_file():
-        return json.loads((tmp_path / "work" / "half.json").read_text())
+    def half_a_file(name="half.json"):
+        return lambda: json.loads((tmp_path / "work" / name).read_text())
 
     parts = [
         part("fails", "raise SystemExit('out of luck')"),
         part("hangs", "import time; time.sleep(3600)", seconds=0.01),
+        # Interrupted in time it writes what it has, as pytest does.
+        part("slow", SLOW, seconds=0.5, kept=half_a_file("slow.json")),
         part("lacks", "", needs=("no_such_package",)),
-        part("half", "open('half.json', 'w').write('[')", kept=half_a_file),
+        part("half", "open('half.json', 'w').write('[')", kept=half_a_file()),
         part("works", "print('yes')", kept=lambda: {"found": 42}),
     ]
     monkeypatch.setattr(gpu.Plan, "parts", lambda plan: parts)
@@ -376,6 +387,7 @@ def test_a_part_that_fails_on_a_gpu_does_not_end_the_rest(gpu, tmp_path, monkeyp
     assert status == {
         "fails": "failed",
         "hangs": "out of time",
+        "slow": "out of time",
         "lacks": "left out",
         "half": "done",
         "works": "done",
@@ -383,4 +395,5 @@ def test_a_part_that_fails_on_a_gpu_does_not_end_the_rest(gpu, tmp_path, monkeyp
     assert "out of luck" in found["fails"]["error"]
     assert "no_such_package" in found["lacks"]["error"]
     assert "JSONDecodeError" in found["half"]["nothing_kept"]
+    assert found["slow"]["tests"] == 41
     assert found["works"]["found"] == 42

@@ -496,6 +496,22 @@ def test_a_checkpoint_from_before_batches_were_split_goes_on(photos, tmp_path):
     )
 
 
+def test_what_l1_left_moves_nothing_while_the_discriminator_learns_alone(photos):
+    config = replace(CONFIG, pretrain_epochs=1, discriminator_first=1.0)
+    trainer = make_trainer(photos, config=config)
+    trainer.pretrain()
+    start, moved = {n: p.detach().clone() for n, p in trainer.generator.named_parameters()}, []
+
+    def look(report):
+        now = trainer.generator.named_parameters()
+        moved.append(any(not torch.equal(p, start[name]) for name, p in now))
+
+    trainer.callbacks = [look]
+    history = trainer.train_gan()
+    assert moved == [False, True]
+    assert not any("skipped_steps" in row for row in history)
+
+
 def test_the_discriminator_learns_alone_at_first(photos, tmp_path):
     """In the first two of four steps; none of them counts as lost."""
     config = replace(CONFIG, repeats=1, pretrain_epochs=0, discriminator_first=1.0)

@@ -26,6 +26,15 @@ def process_state() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
+def of_several() -> bool:
+    """Whether this process trains together with others.
+
+    It starts nothing to find out: a kernel that has asked Accelerate is the only process to it, and
+    so would be each that is forked from it.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and process_state().num_processes > 1
+
+
 def describe_device() -> str:
     """What the training will run on; without a GPU, how to get one."""
     # With several GPUs, asking for more than their number would start CUDA in this process, and no

@@ -87,4 +87,6 @@ class Accumulation:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device's memory is full."""
     known = isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
-    return known or "MPS backend out of memory" in str(error)  # unknown to older Accelerates
+    # The first is unknown to older Accelerates; the second is cuDNN's, without room to work in.
+    others = ("MPS backend out of memory", "unable to find an engine to execute")
+    return known or any(text in str(error) for text in others)

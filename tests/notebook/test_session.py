@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
 from conftest import PATIENCE, SMALL_WIDTHS
 
 from colorize.config import DataConfig, RunConfig, TrainConfig
@@ -17,7 +18,7 @@ from colorize.generator import Generator
 from colorize.notebook import session
 from colorize.notebook.views import stage_weights
 from colorize.pretrained import load_generator
-from colorize.run import evaluate_run
+from colorize.run import evaluate_run, make_networks
 from colorize.system.errors import ColorizeError
 from colorize.training.checkpoint import has_checkpoint
 
@@ -203,6 +204,13 @@ def test_a_stop_of_several_processes_keeps_what_was_learnt(tmp_path):
     state = load_generator(out / "generator").state_dict()
     assert all(value.isfinite().all() for value in state.values())
     assert not has_checkpoint(out)
+
+
+def test_making_networks_leaves_a_kernel_free_to_start_processes(monkeypatch):
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    monkeypatch.setenv("TORCH_HOME", "/nowhere")  # what "auto" says about it counts too
+    make_networks(replace(CONFIG, train=replace(CONFIG.train, encoder_weights="auto")))
+    assert not PartialState._shared_state
 
 
 def test_a_kernel_that_has_a_gpu_itself_starts_no_processes(photos, tmp_path, monkeypatch):

@@ -73,4 +73,5 @@ def test_memory_of_a_cpu_counts_too():
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60)
     assert is_out_of_memory(error.value)
+    assert is_out_of_memory(RuntimeError("GET was unable to find an engine to execute this"))
     assert not is_out_of_memory(RuntimeError("something else"))
