@@ -7,14 +7,16 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from colorize.hints import Hint
+from colorize.photos.pixels import alpha, to_rgb
 from colorize.photos.read import (
     PHOTO_SUFFIXES,
     find_photos,
@@ -31,6 +33,8 @@ from colorize.system.progress import bar
 _KINDS = " ".join(sorted(PHOTO_SUFFIXES))
 _COMPARE_SIDE = 1200  # pixels of the longer side in a comparison
 _AT_ONCE, _MOST_AT_ONCE = 8, 50_000_000  # photos that go to a GPU together; pixels at a time
+_GLANCE = 32  # pixels of a side at which a photo and its result are compared
+_ALIKE = 5  # of 255, how far apart they may be in lightness: 1 if it is its, 40 to 80 if not
 _LARGE = 12_000_000  # pixels from which on a photo keeps several threads busy by itself
 _FAILURES = (ColorizeError, OSError, ValueError, RuntimeError, MemoryError)
 
@@ -64,9 +68,10 @@ def colorize_files(
     """Colour photos and folders of photos into the folder `out`, under the names they have.
 
     Photos of a folder keep their place inside it. A bad file is passed over. A GIF becomes a PNG.
+    Photos that are done are skipped; where another photo's result has the name, it fails.
 
     Args:
-        overwrite: colour those again whose result is there already.
+        overwrite: colour again whatever is there already.
         compare: also write grey and coloured side by side, under `out`/compare.
         outcome: where to note what became of the photos; a stop leaves there what was done by then.
         hints: the same for each photo, see `Colorizer`; so for one.
@@ -78,7 +83,9 @@ def colorize_files(
     if out.exists() and not out.is_dir():
         raise ColorizeError(f"{out}: is a file; give a folder for the results")
     outcome = Outcome() if outcome is None else outcome
-    jobs = _plan(inputs, out, overwrite, outcome)
+    jobs = _plan(inputs, out, outcome)
+    if not overwrite:
+        jobs = _not_done(jobs, outcome)
     on_cpu = colorizer.device.type == "cpu"
     if on_cpu and len(jobs) > 1 and not hints and torch.get_num_threads() > 1:
         _in_threads(colorizer, jobs, out, compare, outcome)
@@ -225,8 +232,8 @@ def _line(photo: Path, error: Exception) -> str:
     return str(error) if isinstance(error, ColorizeError) else f"{photo}: {first_line(error)}"
 
 
-def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) -> dict[Path, Path]:
-    """Each result that is to be made, and the photo it is made from."""
+def _plan(inputs: Sequence[Path], out: Path, outcome: Outcome) -> dict[Path, Path]:
+    """Each result that there is to be, and the photo it is made from."""
     jobs: dict[Path, Path] = {}
     given = {
         os.path.abspath(photo): (photo, place) for photo, place in _photos(inputs, out, outcome)
@@ -251,11 +258,42 @@ def _plan(inputs: Sequence[Path], out: Path, overwrite: bool, outcome: Outcome) 
             outcome.failed.append(f"{photo}: no such file")
         elif target.suffix.lower() not in PHOTO_SUFFIXES:
             outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
-        elif os.path.exists(target) and not overwrite:
-            outcome.skipped += 1
         else:
             jobs[target] = photo
     return jobs
+
+
+def _not_done(jobs: dict[Path, Path], outcome: Outcome) -> dict[Path, Path]:
+    """The jobs whose result is not there yet."""
+    left: dict[Path, Path] = {}
+    for target, photo in jobs.items():
+        done = None
+        if os.path.exists(target):
+            # Else no whole result is there; or no photo, which is said when it is to be coloured.
+            with suppress(*_FAILURES):
+                done = _is_result(target, photo)
+        if done is None:
+            left[target] = photo
+        elif done:
+            outcome.skipped += 1
+        else:
+            outcome.failed.append(
+                f"{photo}: {target} is of another photo; give another --out, or --overwrite"
+            )
+    return left
+
+
+def _is_result(result: Path, photo: Path) -> bool:
+    """Whether a file may be a photo's result, and is not that of another of the same name."""
+    images = [open_photo(path, at_least=_GLANCE) for path in (photo, result)]
+    if images[0].info["pixels"] != images[1].info["pixels"]:
+        return False
+    side = (_GLANCE, _GLANCE)
+    small = [to_rgb(image).resize(side, Image.Resampling.BOX) for image in images]
+    before, after = (np.asarray(in_grey(image), np.float32) for image in small)
+    opaque = alpha(images[0])  # what cannot be seen need not have been kept
+    share = 1 if opaque is None else np.asarray(opaque.resize(side)) / 255
+    return bool((abs(before - after) * share).mean() <= _ALIKE)
 
 
 def _is_missing(photo: Path) -> bool:

@@ -74,6 +74,47 @@ def test_what_is_done_is_skipped_unless_wanted_again(colorizer, tmp_path):
     assert colorize_files(*job, overwrite=True).colored == 3
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_result_of_another_photo_of_that_name_is_no_result(colorizer, tmp_path, suffix):
+    out, name = tmp_path / "out", f"scan{suffix}"
+    for seed, album in enumerate(("first", "second", "larger")):
+        (tmp_path / album).mkdir()
+        size = (300, 200) if album == "larger" else (150, 100)
+        Image.fromarray(scene(seed % 2, *size)).save(tmp_path / album / name)
+    assert colorize_files(colorizer, [tmp_path / "first"], out).colored == 1
+    before = (out / name).read_bytes()
+    for album in ("second", "larger"):
+        outcome = colorize_files(colorizer, [tmp_path / album], out)
+        assert (outcome.colored, outcome.skipped) == (0, 0)
+        assert outcome.failed == [
+            f"{tmp_path / album / name}: {out / name} is of another photo; "
+            "give another --out, or --overwrite"
+        ]
+        assert (out / name).read_bytes() == before
+    outcome = colorize_files(colorizer, [tmp_path / "second"], out, overwrite=True)
+    assert (outcome.colored, outcome.failed) == (1, [])
+
+
+@pytest.mark.parametrize("broken", [b"", b"no photo"])
+def test_what_is_no_whole_result_is_made_again(colorizer, tmp_path, broken):
+    (photo,) = write_photos(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / photo.name).write_bytes(broken)
+    outcome = colorize_files(colorizer, [photo], tmp_path / "out")
+    assert (outcome.colored, outcome.skipped, outcome.failed) == (1, 0, [])
+    assert open_photo(tmp_path / "out" / photo.name).size == (80, 64)
+
+
+def test_a_bad_photo_does_not_cost_what_has_its_name(colorizer, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "scene-00.png").write_bytes(b"no photo")
+    (result,) = write_photos(tmp_path / "out", 1)
+    before = result.read_bytes()
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert (outcome.colored, outcome.skipped, len(outcome.failed)) == (0, 0, 1)
+    assert result.read_bytes() == before
+
+
 def test_results_inside_the_folder_are_not_colored_again(colorizer, tmp_path):
     write_photos(tmp_path, 1)
     for out in (tmp_path / "coloured", tmp_path / "." / "x" / ".." / "coloured"):
@@ -405,6 +446,7 @@ def test_exif_and_resolution_are_carried_over_and_the_photo_is_upright(colorizer
         assert kept.get_ifd(0x8825)[1] == "N"
         if suffix != ".webp":
             assert colored.info["dpi"][0] == pytest.approx(300, abs=0.1)
+    assert colorize_files(colorizer, [path], tmp_path / "out").skipped == 1
 
 
 def test_damaged_exif_costs_nothing_but_itself(colorizer, tmp_path):
@@ -482,6 +524,8 @@ def test_every_kind_of_photo_comes_out_coloured_at_its_size_and_lightness(
     assert after.has_transparency_data == ("alpha" in name)
     light = [np.asarray(in_grey(photo)).astype(int) for photo in (before, after)]
     assert np.abs(light[0] - light[1]).mean() < 2
+    again = colorize_files(colorizer, [tmp_path / name], tmp_path / "out")
+    assert (again.skipped, again.failed) == (1, [])  # it is known to be this photo's
     if "1-bit" not in name:  # black and white have no room for a colour
         assert np.ptp(np.asarray(after.convert("RGB")).astype(int), axis=-1).mean() > 5
 

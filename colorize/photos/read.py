@@ -122,7 +122,8 @@ def open_photo(
 
     Returns:
         A PIL image of the file's mode. `info["deep"]` tells whether it had more than 8 bits,
-        `info["pages"]` how many photos are in the file, `info["file_metadata"]` is its `Metadata`.
+        `info["pages"]` how many photos are in the file, `info["file_metadata"]` is its `Metadata`,
+        `info["pixels"]` how many it has at its full size.
     """
     try:
         state = os.stat(path)
@@ -192,15 +193,18 @@ def _has_image_shape(array: np.ndarray) -> bool:
 def _decode(file: BinaryIO, at_least: int | None, most_pixels: int, page: int = 0) -> Image.Image:
     if file_is_tiff(file):
         image = read_tiff(file, most_pixels, page)
+        image.info["pixels"] = image.width * image.height
         image.info["file_metadata"] = read_metadata(image, file)
         return image
     file, texts, profile = _parts(file)
     image = Image.open(file, formats=_FORMATS)
     check_size(image.size, most_pixels)
+    pixels = image.width * image.height
     raw = image.tile[0][3] if image.format == "PNG" and image.tile else None
     if at_least is not None:
         image.draft(None, (at_least, at_least))
     image = _load(image, file)
+    image.info["pixels"] = pixels
     if profile:
         image.info["icc_profile"] = profile
     if raw and "transparency" in image.info:
