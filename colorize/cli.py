@@ -162,7 +162,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--hints",
         type=some_path,
         metavar="FILE",
-        help='colours of places in the one PHOTO, JSON: [{"x": 120, "y": 80, "color": "#a03020"}]',
+        help="colours of places in the one PHOTO, which is coloured again if it was before, JSON: "
+        '[{"x": 120, "y": 80, "color": "#a03020"}]',
     )
     predict.set_defaults(run=_predict, usage=predict.error)
 
@@ -339,7 +340,7 @@ def _predict(args: argparse.Namespace) -> int:
         out = Path("coloured")
         # A shell's `*` names it too, the second time.
         photos = [path for path in photos if real_path(path) != real_path(out)]
-    hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else ()
+    hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else None
     if hints and not colorizer.generator.hints:
         which = args.weights or "the weights that come along"
         raise ColorizeError(f"{which}: know no colour hints; train with --hints")
@@ -354,8 +355,9 @@ def _predict(args: argparse.Namespace) -> int:
         if outcome.skipped
         else ""
     )
+    compared = f", {outcome.compared} of them compared now" if outcome.compared else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-    print(f"{outcome.colored} coloured in {printable(str(out))}{skipped}{failed}")
+    print(f"{outcome.colored} coloured in {printable(str(out))}{skipped}{compared}{failed}")
     return 1 if outcome.failed else 0
 
 

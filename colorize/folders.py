@@ -45,12 +45,14 @@ class Outcome:
 
     colored: int = 0
     skipped: int = 0
+    compared: int = 0  # of those skipped
     failed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: Outcome) -> Outcome:
         self.colored += other.colored
         self.skipped += other.skipped
+        self.compared += other.compared
         self.failed += other.failed
         self.notes += other.notes
         return self
@@ -63,7 +65,7 @@ def colorize_files(
     overwrite: bool = False,
     compare: bool = False,
     outcome: Outcome | None = None,
-    hints: Sequence[Hint] = (),
+    hints: Sequence[Hint] | None = None,
 ) -> Outcome:
     """Colour photos and folders of photos into the folder `out`, under the names they have.
 
@@ -72,9 +74,10 @@ def colorize_files(
 
     Args:
         overwrite: colour again whatever is there already.
-        compare: also write grey and coloured side by side, under `out`/compare.
+        compare: also write grey and coloured side by side, under `out`/compare; of what is done,
+            what is missing of them.
         outcome: where to note what became of the photos; a stop leaves there what was done by then.
-        hints: the same for each photo, see `Colorizer`; so for one.
+        hints: the same for each photo, see `Colorizer`; so for one, which is coloured again.
 
     Raises:
         ColorizeError: `out` is a file.
@@ -84,14 +87,18 @@ def colorize_files(
         raise ColorizeError(f"{out}: is a file; give a folder for the results")
     outcome = Outcome() if outcome is None else outcome
     jobs = _plan(inputs, out, outcome)
-    if not overwrite:
-        jobs = _not_done(jobs, outcome)
+    done = {} if overwrite else _take_done(jobs, outcome)
+    if hints is not None:  # who gives some wants to see what they do
+        jobs, done = jobs | done, {}
+    outcome.skipped += len(done)
+    if compare:
+        _compare_done(done, out, outcome)
     on_cpu = colorizer.device.type == "cpu"
     if on_cpu and len(jobs) > 1 and not hints and torch.get_num_threads() > 1:
         _in_threads(colorizer, jobs, out, compare, outcome)
         return outcome
     for opened in _open_several(jobs, not on_cpu, outcome):
-        results = _color(colorizer, list(opened.values()), hints)
+        results = _color(colorizer, list(opened.values()), hints or ())
         while opened:  # one by one let go of, before the next photos are opened
             target = next(iter(opened))
             _save(opened.pop(target), results.pop(0), jobs[target], target, out, compare, outcome)
@@ -174,12 +181,31 @@ def _save(
     if lost:
         outcome.notes.append(f"{photo}: its result does not hold its {', '.join(lost)}")
     if compare:
-        comparison = out / "compare" / f"{target.relative_to(out)}.jpg"
         try:
-            _check_within(out, comparison)
-            save_photo(_side_by_side(image, colored), comparison)
+            _compare(image, colored, _comparison(target, out), out)
         except _FAILURES as error:
             outcome.notes.append(f"coloured, but not compared: {_line(photo, error)}")
+
+
+def _comparison(target: Path, out: Path) -> Path:
+    return out / "compare" / f"{target.relative_to(out)}.jpg"
+
+
+def _compare_done(done: dict[Path, Path], out: Path, outcome: Outcome) -> None:
+    """Make the comparisons that are missing of photos coloured before."""
+    missing = [job for job in done.items() if not os.path.exists(_comparison(job[0], out))]
+    for target, photo in bar(missing, "comparing", unit="photo", show=bool(missing)):
+        try:
+            _compare(open_photo(photo), open_photo(target), _comparison(target, out), out)
+        except _FAILURES as error:
+            outcome.notes.append(f"not compared: {_line(photo, error)}")
+        else:
+            outcome.compared += 1
+
+
+def _compare(image: Image.Image, colored: Image.Image, comparison: Path, out: Path) -> None:
+    _check_within(out, comparison)
+    save_photo(_side_by_side(image, colored), comparison)
 
 
 def _check_within(out: Path, path: Path) -> None:
@@ -263,24 +289,21 @@ def _plan(inputs: Sequence[Path], out: Path, outcome: Outcome) -> dict[Path, Pat
     return jobs
 
 
-def _not_done(jobs: dict[Path, Path], outcome: Outcome) -> dict[Path, Path]:
-    """The jobs whose result is not there yet."""
-    left: dict[Path, Path] = {}
-    for target, photo in jobs.items():
-        done = None
-        if os.path.exists(target):
-            # Else no whole result is there; or no photo, which is said when it is to be coloured.
-            with suppress(*_FAILURES):
-                done = _is_result(target, photo)
-        if done is None:
-            left[target] = photo
-        elif done:
-            outcome.skipped += 1
-        else:
-            outcome.failed.append(
-                f"{photo}: {target} is of another photo; give another --out, or --overwrite"
-            )
-    return left
+def _take_done(jobs: dict[Path, Path], outcome: Outcome) -> dict[Path, Path]:
+    """Take out of the jobs those whose name is taken; gives those of them that are done."""
+    done: dict[Path, Path] = {}
+    for target in filter(os.path.exists, list(jobs)):
+        # Else no whole result is there; or no photo, which is said when it is to be coloured.
+        with suppress(*_FAILURES):
+            ours = _is_result(target, photo := jobs[target])
+            del jobs[target]
+            if ours:
+                done[target] = photo
+            else:
+                outcome.failed.append(
+                    f"{photo}: {target} is of another photo; give another --out, or --overwrite"
+                )
+    return done
 
 
 def _is_result(result: Path, photo: Path) -> bool:

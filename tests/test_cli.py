@@ -476,6 +476,32 @@ def test_predict_takes_hints_for_one_photo(hinted, tmp_path, capsys):
     )
 
 
+def test_hints_colour_a_photo_again_and_no_other_of_its_name(hinted, tmp_path, capsys):
+    save_weights(hinted, tmp_path / "weights")
+    (photo,) = write_photos(tmp_path / "photos", 1)
+    (other,) = write_photos(tmp_path / "others", 1)
+    Image.fromarray(scene(1)).save(other)
+    file = tmp_path / "hints.json"
+    file.write_text('[{"x": 60, "y": 20, "color": "#a03020"}]')
+    words = ("--weights", tmp_path / "weights", "--out", tmp_path / "out")
+    result = tmp_path / "out" / photo.name
+    assert colorize(capsys, "predict", photo, *words)[0] == 0
+    plain = result.read_bytes()
+    assert colorize(capsys, "predict", photo, *words, "--hints", file)[1].startswith("1 coloured")
+    assert (red := result.read_bytes()) != plain
+    code, _, err = colorize(capsys, "predict", other, *words, "--hints", file)
+    assert (code, len(err)) == (1, 1)
+    assert "is of another photo" in err[0]
+    assert result.read_bytes() == red
+    file.write_text("[]")  # all of them taken away again
+    assert colorize(capsys, "predict", photo, *words, "--hints", file)[1].startswith("1 coloured")
+    assert result.read_bytes() == plain
+    code, out, _ = colorize(capsys, "predict", photo, *words, "--compare")
+    assert code == 0
+    assert "0 coloured" in out
+    assert ", 1 of them compared now" in out
+
+
 def test_hints_for_weights_that_know_none_are_one_line(shipped, tmp_path, capsys):
     (photo,) = write_photos(tmp_path / "photos", 1)
     (tmp_path / "hints.json").write_text('[{"x": 0, "y": 0, "color": "red"}]')

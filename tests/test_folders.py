@@ -293,6 +293,22 @@ def test_comparisons_show_grey_and_coloured(colorizer, tmp_path):
     assert chroma[:, -1200:].mean() > 5
 
 
+def test_comparisons_of_what_is_done_are_made_without_colouring_it_again(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 2)
+    job = (colorizer, [tmp_path / "in"], tmp_path / "out")
+    colorize_files(*job, compare=True)
+    made = {path: path.read_bytes() for path in (tmp_path / "out" / "compare").iterdir()}
+    assert len(made) == 2
+    for path in made:
+        path.unlink()
+    before = (tmp_path / "out" / "scene-00.png").stat().st_mtime_ns
+    for compared in (2, 0):
+        outcome = colorize_files(*job, compare=True)
+        assert (outcome.colored, outcome.skipped, outcome.compared) == (0, 2, compared)
+        assert {path: path.read_bytes() for path in made} == made
+    assert (tmp_path / "out" / "scene-00.png").stat().st_mtime_ns == before
+
+
 class OnGpu:
     """A colorizer that says it is on a GPU, and notes how many photos it is given."""
 
