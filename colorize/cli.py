@@ -321,7 +321,7 @@ def _race(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from colorize.folders import Outcome, colorize_files
+    from colorize.folders import RESULTS, Outcome, colorize_files
     from colorize.hints import read_hints
     from colorize.photos.read import open_photo
     from colorize.predict import Colorizer
@@ -337,7 +337,7 @@ def _predict(args: argparse.Namespace) -> int:
     )
     photos, out = args.photos, args.out
     if out is None:
-        out = Path("coloured")
+        out = Path(RESULTS)
         # A shell's `*` names it too, the second time.
         photos = [path for path in photos if real_path(path) != real_path(out)]
     hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else None

@@ -30,6 +30,7 @@ from colorize.system.errors import ColorizeError, first_line
 from colorize.system.files import real_path
 from colorize.system.progress import bar
 
+RESULTS = "coloured"  # the folder for results unless another is given
 _KINDS = " ".join(sorted(PHOTO_SUFFIXES))
 _COMPARE_SIDE = 1200  # pixels of the longer side in a comparison
 _AT_ONCE, _MOST_AT_ONCE = 8, 50_000_000  # photos that go to a GPU together; pixels at a time
@@ -86,7 +87,7 @@ def colorize_files(
     if out.exists() and not out.is_dir():
         raise ColorizeError(f"{out}: is a file; give a folder for the results")
     outcome = Outcome() if outcome is None else outcome
-    jobs = _plan(inputs, out, outcome)
+    jobs = _plan(inputs, out, compare, outcome)
     done = {} if overwrite else _take_done(jobs, outcome)
     if hints is not None:  # who gives some wants to see what they do
         jobs, done = jobs | done, {}
@@ -193,8 +194,12 @@ def _comparison(target: Path, out: Path) -> Path:
 
 def _compare_done(done: dict[Path, Path], out: Path, outcome: Outcome) -> None:
     """Make the comparisons that are missing of photos coloured before."""
-    missing = [job for job in done.items() if not os.path.exists(_comparison(job[0], out))]
-    for target, photo in bar(missing, "comparing", unit="photo", show=bool(missing)):
+    missing = {
+        target: photo
+        for target, photo in done.items()
+        if not os.path.exists(_comparison(target, out)) and _is_within(out, target)
+    }
+    for target, photo in bar(missing.items(), "comparing", unit="photo", show=bool(missing)):
         try:
             _compare(open_photo(photo), open_photo(target), _comparison(target, out), out)
         except _FAILURES as error:
@@ -208,9 +213,13 @@ def _compare(image: Image.Image, colored: Image.Image, comparison: Path, out: Pa
     save_photo(_side_by_side(image, colored), comparison)
 
 
+def _is_within(out: Path, path: Path) -> bool:
+    return real_path(path.parent).is_relative_to(real_path(out))
+
+
 def _check_within(out: Path, path: Path) -> None:
     """Refuse to write where a link to a folder leads out of `out`; over a link itself is fine."""
-    if not real_path(path.parent).is_relative_to(real_path(out)):
+    if not _is_within(out, path):
         raise ColorizeError(f"{path}: a link leads out of {out}; remove it, or give another --out")
 
 
@@ -258,7 +267,7 @@ def _line(photo: Path, error: Exception) -> str:
     return str(error) if isinstance(error, ColorizeError) else f"{photo}: {first_line(error)}"
 
 
-def _plan(inputs: Sequence[Path], out: Path, outcome: Outcome) -> dict[Path, Path]:
+def _plan(inputs: Sequence[Path], out: Path, compare: bool, outcome: Outcome) -> dict[Path, Path]:
     """Each result that there is to be, and the photo it is made from."""
     jobs: dict[Path, Path] = {}
     given = {
@@ -266,27 +275,58 @@ def _plan(inputs: Sequence[Path], out: Path, outcome: Outcome) -> dict[Path, Pat
     }
     photos = list(given.values())  # each once
     originals = {real_path(photo) for photo, _ in photos}
-    into_itself = any(os.path.isdir(path) and real_path(path) == real_path(out) for path in inputs)
+    into_itself = _is_their_folder(out, inputs)
+    line_of_folder = f"{out}: is the folder of the photos; give another --out"
     photos.sort(key=lambda pair: result_name(pair[1]) != pair[1])  # who keeps its name goes first
     taken: dict[Path, Path] = {}
     for photo, inside in photos:
         target = out / result_name(inside)
-        if real_path(target) in originals:
-            line = f"{target}: is one of the photos; give another --out"
+        files = [target, _comparison(target, out)] if compare else [target]
+        if over := next((file for file in files if real_path(file) in originals), None):
+            line = f"{over}: is one of the photos; give another --out"
             if into_itself and real_path(photo).is_relative_to(real_path(out)):
-                line = f"{out}: is the folder of the photos; give another --out"
+                line = line_of_folder
             if line not in outcome.failed:  # a folder into itself is one line, not one a photo
                 outcome.failed.append(line)
-        elif (first := taken.setdefault(target, photo)) is not photo:
+        elif into_itself:  # then nothing at all is written there, nor looked at
+            continue
+        elif (first := _taker(taken, files, photo)) is not photo:
             if real_path(first) != real_path(photo):
                 outcome.failed.append(f"{photo}: {first} would have the same name in {out}")
-        elif _is_missing(photo):
-            outcome.failed.append(f"{photo}: no such file")
-        elif target.suffix.lower() not in PHOTO_SUFFIXES:
-            outcome.failed.append(f"{photo}: unknown kind of photo; use {_KINDS}")
+        elif line := _fault(photo, target):
+            outcome.failed.append(line)
         else:
             jobs[target] = photo
+    if into_itself and line_of_folder not in outcome.failed:
+        outcome.failed.append(line_of_folder)
     return jobs
+
+
+def _is_their_folder(out: Path, inputs: Sequence[Path]) -> bool:
+    """Whether the folder for results is one that was given, or the one a given photo lies in."""
+    folders = (path if os.path.isdir(path) else path.parent for path in inputs if _is_there(path))
+    return any(real_path(folder) == real_path(out) for folder in folders)
+
+
+def _taker(taken: dict[Path, Path], files: Sequence[Path], photo: Path) -> Path:
+    """Which photo has one of these names in the results; if none has, now this one."""
+    first = next((taken[file] for file in files if file in taken), photo)
+    if first is photo:
+        taken.update(dict.fromkeys(files, photo))
+    return first
+
+
+def _fault(photo: Path, target: Path) -> str:
+    """Why a photo is not even opened; empty if it is."""
+    if not _is_there(photo):
+        return f"{photo}: no such file"
+    if photo.suffix.lower() == ".pdf":
+        return f"{photo}: is a PDF, no photo; save its pages as PNG or JPEG"
+    if target.suffix.lower() not in PHOTO_SUFFIXES:
+        return f"{photo}: unknown kind of photo; use {_KINDS}"
+    if os.path.isdir(target):
+        return f"{photo}: {target} is a folder; remove it, or give another --out"
+    return ""
 
 
 def _take_done(jobs: dict[Path, Path], outcome: Outcome) -> dict[Path, Path]:
@@ -319,12 +359,12 @@ def _is_result(result: Path, photo: Path) -> bool:
     return bool((abs(before - after) * share).mean() <= _ALIKE)
 
 
-def _is_missing(photo: Path) -> bool:
+def _is_there(photo: Path) -> bool:
     try:
         os.lstat(photo)
     except OSError as error:  # what else it may be, `open_photo` tells
-        return isinstance(error, FileNotFoundError)
-    return False
+        return not isinstance(error, FileNotFoundError)
+    return True
 
 
 def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tuple[Path, Path]]:
@@ -344,8 +384,16 @@ def _photos(inputs: Sequence[Path], out: Path, outcome: Outcome) -> Iterator[tup
         # What lies in `out` came from an earlier run.
         among = real_path(path) in results.parents
         for photo in photos:
-            if not (among and results in real_path(photo).parents):
-                yield photo, photo.relative_to(path)
+            inside = photo.relative_to(path)
+            if among and results in real_path(photo).parents:
+                continue
+            if RESULTS in inside.parts[:-1]:
+                earlier = path.joinpath(*inside.parts[: inside.parts.index(RESULTS) + 1])
+                line = f"{earlier}: passed over, it looks like results; give it by name if not"
+                if line not in outcome.notes:
+                    outcome.notes.append(line)
+                continue
+            yield photo, inside
 
 
 def beside_each_other(photo: Image.Image, colored: Image.Image) -> list[Image.Image]:

@@ -123,6 +123,80 @@ def test_results_inside_the_folder_are_not_colored_again(colorizer, tmp_path):
     assert names(tmp_path) == ["coloured/scene-00.png", "scene-00.png"]
 
 
+def test_the_folder_of_the_photos_takes_no_result_at_all(colorizer, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(scene(0)).save(folder / "moving.gif")
+    for inputs in ([folder], [folder / "moving.gif"], [folder, *write_photos(folder, 2)]):
+        for overwrite in (False, True):
+            outcome = colorize_files(colorizer, inputs, folder, overwrite, compare=True)
+            assert outcome.failed == [f"{folder}: is the folder of the photos; give another --out"]
+            assert (outcome.colored, outcome.skipped) == (0, 0)
+    assert names(folder) == ["moving.gif", "scene-00.png", "scene-01.png"]
+
+
+def test_earlier_results_below_a_folder_are_passed_over_and_named(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 1)
+    colorize_files(colorizer, [tmp_path / "in"], tmp_path / "in" / "coloured", compare=True)
+    write_photos(tmp_path / "in" / "sub" / "coloured", 1)
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "in" / "stronger")
+    assert names(tmp_path / "in" / "stronger") == ["scene-00.png"]
+    assert outcome.failed == []
+    assert outcome.notes == [
+        f"{tmp_path / 'in' / name}: passed over, it looks like results; give it by name if not"
+        for name in ("coloured", "sub/coloured")
+    ]
+    named = tmp_path / "in" / "sub" / "coloured"
+    outcome = colorize_files(colorizer, [tmp_path / "in", named], tmp_path / "named")
+    assert len(outcome.notes) == 2
+    outcome = colorize_files(colorizer, [named], tmp_path / "alone")
+    assert (outcome.colored, outcome.notes) == (1, [])
+
+
+def test_a_photo_of_a_comparisons_name_is_said(colorizer, tmp_path):
+    (tmp_path / "in" / "compare").mkdir(parents=True)
+    Image.fromarray(scene(0)).save(tmp_path / "in" / "a.jpg")
+    Image.fromarray(scene(1)).save(tmp_path / "in" / "compare" / "a.jpg.jpg")
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "plain")
+    assert (outcome.colored, outcome.failed) == (2, [])
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out", compare=True)
+    assert outcome.colored == 1
+    assert outcome.failed == [
+        f"{tmp_path / 'in' / 'compare' / 'a.jpg.jpg'}: {tmp_path / 'in' / 'a.jpg'} would have the "
+        f"same name in {tmp_path / 'out'}"
+    ]
+    (photo,) = write_photos(tmp_path / "b", 1)
+    (tmp_path / "b" / "compare").mkdir()
+    original = tmp_path / "b" / "compare" / "x.png.jpg"
+    Image.fromarray(scene(1)).save(original)
+    before = original.read_bytes()
+    photo.rename(tmp_path / "x.png")
+    colorize_files(colorizer, [tmp_path / "x.png", original], tmp_path / "b", compare=True)
+    assert original.read_bytes() == before
+
+
+def test_a_pdf_is_named_and_what_to_do(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 1)
+    for name in ("a.pdf", "b.PDF", "c.avif"):
+        (tmp_path / "in" / name).touch()
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.notes == [f"{tmp_path / 'in'}: 3 left out, of kinds not read (.avif .pdf)"]
+    (failed,) = colorize_files(colorizer, [tmp_path / "in" / "a.pdf"], tmp_path / "out").failed
+    assert failed.endswith("a.pdf: is a PDF, no photo; save its pages as PNG or JPEG")
+
+
+def test_a_folder_of_a_results_name_is_said(colorizer, tmp_path):
+    photos = write_photos(tmp_path / "in", 2)
+    result = tmp_path / "out" / photos[0].name
+    result.mkdir(parents=True)
+    for overwrite in (False, True):
+        outcome = colorize_files(colorizer, photos, tmp_path / "out", overwrite)
+        assert outcome.failed == [
+            f"{photos[0]}: {result} is a folder; remove it, or give another --out"
+        ]
+    assert list(result.iterdir()) == []
+
+
 def test_two_photos_of_one_name(colorizer, tmp_path):
     first, second = (write_photos(tmp_path / f, 1)[0] for f in ("a", "b"))
     (failed,) = colorize_files(colorizer, [first, second], tmp_path / "out").failed

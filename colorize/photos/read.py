@@ -30,9 +30,10 @@ _HEIF = (".heic", ".heif")  # read by the optional package pillow-heif
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", *_HEIF)
 )
-# Photos too, but of kinds that are not read: raw files of cameras, and what few programs write.
-_OTHERS = """avif jxl jp2 j2k psd xcf tga pbm pgm ppm pnm exr hdr svg ico pcx hif apng jif dib
-dng cr2 cr3 crw nef nrw arw orf rw2 raf pef srw x3f 3fr raw"""
+# Photos too, but of kinds that are not read: scans, raw files of cameras, what few programs write.
+_OTHERS = """pdf djvu djv eps ps avif jxl jp2 j2k jpf jpx jxr psd psb xcf tga pbm pgm ppm pnm exr
+hdr svg ico pcx hif apng jif dib dng cr2 cr3 crw nef nrw arw orf rw2 raf pef srw x3f 3fr raw erf iiq
+kdc mrw rwl"""
 OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHERS.split())
 # Pillow knows more, and takes what a file is from its first bytes; some of it runs other programs.
 _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"] + ["HEIF"] * bool(pillow_heif)
