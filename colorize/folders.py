@@ -27,7 +27,7 @@ from colorize.photos.read import (
 from colorize.photos.write import result_name, save_photo
 from colorize.predict import Colorizer, in_grey
 from colorize.system.errors import ColorizeError, first_line
-from colorize.system.files import real_path
+from colorize.system.files import folder_beside, real_path
 from colorize.system.progress import bar
 
 RESULTS = "coloured"  # the folder for results unless another is given
@@ -81,19 +81,23 @@ def colorize_files(
         hints: the same for each photo, see `Colorizer`; so for one, which is coloured again.
 
     Raises:
-        ColorizeError: `out` is a file.
+        ColorizeError: `out` is no folder, or cannot be written to.
         OSError: the disk is full.
     """
-    if out.exists() and not out.is_dir():
-        raise ColorizeError(f"{out}: is a file; give a folder for the results")
+    _check_is_folder(out)
     outcome = Outcome() if outcome is None else outcome
     jobs = _plan(inputs, out, compare, outcome)
     done = {} if overwrite else _take_done(jobs, outcome)
     if hints is not None:  # who gives some wants to see what they do
         jobs, done = jobs | done, {}
     outcome.skipped += len(done)
-    if compare:
-        _compare_done(done, out, outcome)
+    missing = _uncompared(done, out) if compare else {}
+    if jobs or missing:
+        _check_writable(out)
+    if missing:
+        _compare_done(missing, out, outcome)
+    if not jobs:
+        return outcome
     on_cpu = colorizer.device.type == "cpu"
     if on_cpu and len(jobs) > 1 and not hints and torch.get_num_threads() > 1:
         _in_threads(colorizer, jobs, out, compare, outcome)
@@ -104,6 +108,31 @@ def colorize_files(
             target = next(iter(opened))
             _save(opened.pop(target), results.pop(0), jobs[target], target, out, compare, outcome)
     return outcome
+
+
+def _check_is_folder(out: Path) -> None:
+    if os.path.exists(out):
+        if not os.path.isdir(out):
+            raise ColorizeError(f"{out}: is a file; give a folder for the results")
+    elif out.suffix.lower() in PHOTO_SUFFIXES:
+        raise ColorizeError(f"{out}: is the name of a photo; give a folder for the results")
+
+
+def _check_writable(out: Path) -> None:
+    """Before any work: whether the folder can be made, and written to; nothing stays of it."""
+    nearest = next(path for path in (out, *out.parents) if os.path.exists(path))
+    if not os.path.isdir(nearest):
+        raise ColorizeError(f"{out}: {nearest} is a file; give another --out")
+    try:
+        with folder_beside(nearest / "results"):
+            pass
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        reason = error.strerror
+        raise ColorizeError(
+            f"{out}: cannot be written to ({reason}); give another --out"
+        ) from error
 
 
 def _in_threads(
@@ -175,6 +204,8 @@ def _save(
         outcome.failed.append(_line(photo, error))
         return
     outcome.colored += 1
+    if image.mode == "1":
+        outcome.notes.append(f"{photo}: has only black and white, no greys to tell colours by")
     if image.info.get("deep"):
         outcome.notes.append(f"{photo}: has more than 8 bits a channel, its result has 8")
     if (pages := image.info.get("pages", 1)) > 1:
@@ -192,14 +223,17 @@ def _comparison(target: Path, out: Path) -> Path:
     return out / "compare" / f"{target.relative_to(out)}.jpg"
 
 
-def _compare_done(done: dict[Path, Path], out: Path, outcome: Outcome) -> None:
-    """Make the comparisons that are missing of photos coloured before."""
-    missing = {
+def _uncompared(done: dict[Path, Path], out: Path) -> dict[Path, Path]:
+    """Those done without a comparison; not what a link elsewhere brings, as nothing goes there."""
+    return {
         target: photo
         for target, photo in done.items()
         if not os.path.exists(_comparison(target, out)) and _is_within(out, target)
     }
-    for target, photo in bar(missing.items(), "comparing", unit="photo", show=bool(missing)):
+
+
+def _compare_done(done: dict[Path, Path], out: Path, outcome: Outcome) -> None:
+    for target, photo in bar(done.items(), "comparing", unit="photo"):
         try:
             _compare(open_photo(photo), open_photo(target), _comparison(target, out), out)
         except _FAILURES as error:
@@ -264,7 +298,11 @@ def _line(photo: Path, error: Exception) -> str:
     """What went wrong with a photo; a full disk is more than that, and is raised."""
     if getattr(error, "errno", None) == errno.ENOSPC:
         raise error
-    return str(error) if isinstance(error, ColorizeError) else f"{photo}: {first_line(error)}"
+    if isinstance(error, ColorizeError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:  # all of it has a number and a hidden name
+        return f"{photo}: its result cannot be written ({error.strerror})"
+    return f"{photo}: {first_line(error)}"
 
 
 def _plan(inputs: Sequence[Path], out: Path, compare: bool, outcome: Outcome) -> dict[Path, Path]:

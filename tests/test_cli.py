@@ -465,6 +465,8 @@ def test_predict_takes_hints_for_one_photo(hinted, tmp_path, capsys):
         '[{"x": 80, "y": 0, "color": "red"}]': "hint 1: (80, 0) lies outside the photo, which is",
         '[{"x": 0, "y": 0, "color": "rot"}]': "hint 1: 'rot' is not a colour",
         "hello": "is not JSON",
+        '[{\n"x" 1}]': 'is not JSON; give [{"x": 120, "y": 80, "color": "#a03020"}]; '
+        "what is wrong is at line 2, column 5",
     }.items():
         file.write_text(text)
         code, _, err = predict(photos[0], "--hints", file)

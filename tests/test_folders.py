@@ -483,6 +483,66 @@ def test_a_file_cannot_be_the_folder(colorizer, tmp_path):
         colorize_files(colorizer, [path], path)
 
 
+def test_a_photos_name_is_no_folder_unless_there_is_one(colorizer, tmp_path):
+    (photo,) = write_photos(tmp_path, 1)
+    with pytest.raises(ColorizeError, match=r"result\.JPG: is the name of a photo; give a folder"):
+        colorize_files(colorizer, [photo], tmp_path / "result.JPG")
+    (tmp_path / "result.JPG").mkdir()
+    assert colorize_files(colorizer, [photo], tmp_path / "result.JPG").colored == 1
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(colorizer, tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "in", 2)
+    below = photos[0] / "x" / "y"
+    with pytest.raises(ColorizeError) as told:
+        colorize_files(colorizer, photos, below)
+    assert str(told.value) == f"{below}: {photos[0]} is a file; give another --out"
+
+    def refuse(prefix, dir):
+        raise OSError(30, "Read-only file system", f"{dir}/{prefix}")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr(colorizer, "batch", None)
+    out = tmp_path / "new" / "out"
+    with pytest.raises(ColorizeError) as told:
+        colorize_files(colorizer, photos, out)
+    line = f"{out}: cannot be written to (Read-only file system); give another --out"
+    assert str(told.value) == line
+    assert names(tmp_path) == ["in/scene-00.png", "in/scene-01.png"]
+    monkeypatch.undo()
+    colorize_files(colorizer, photos, out)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert colorize_files(colorizer, photos, out).skipped == 2  # nothing is to be written
+
+
+def test_what_cannot_be_written_is_told_without_numbers_and_hidden_names(colorizer, tmp_path):
+    photos = write_photos(tmp_path / "in" / "sub", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").touch()
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.failed == [f"{photos[0]}: its result cannot be written (File exists)"]
+
+
+def test_nothing_to_do_shows_no_bar(colorizer, tmp_path, capsys):
+    photos = write_photos(tmp_path / "in", 1)
+    for said in ("colouring", ""):
+        colorize_files(colorizer, photos, tmp_path / "out")
+        err = capsys.readouterr().err
+        assert err.startswith(said)
+    assert err == ""
+
+
+def test_what_is_only_black_and_white_is_said(colorizer, tmp_path):
+    for suffix in ("tif", "png"):
+        Image.fromarray(scene(0)).convert("1").save(tmp_path / f"fax.{suffix}")
+    outcome = colorize_files(colorizer, [tmp_path], tmp_path / "out")
+    assert (outcome.colored, outcome.failed) == (2, [])
+    assert sorted(outcome.notes) == [
+        f"{tmp_path / name}: has only black and white, no greys to tell colours by"
+        for name in ("fax.png", "fax.tif")
+    ]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_links_in_the_folder_of_results_lead_nowhere_else(colorizer, tmp_path, overwrite):
     outside, out = tmp_path / "outside", tmp_path / "out"
