@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from colorize import __version__
 from colorize.config import SMOOTHNESS, RunConfig
 from colorize.options import (
     add_settings,
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What Pillow has to say about odd metadata of a file that it reads all the same.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
-        args = build_parser().parse_args(argv)
+        args, unknown = build_parser().parse_known_args(argv)
+        if unknown:  # argparse would point to the help of all commands
+            args.usage(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit:  # --help, or wrong usage
         _nobody_reads()
         raise
@@ -111,6 +114,7 @@ def _complain(line: str) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="colorize", description="Colourise grey photos with a GAN.")
+    parser.add_argument("--version", action="version", version=f"colorize {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="train on the built-in photos, in minutes, no network")
@@ -165,7 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="colours of places in the one PHOTO, which is coloured again if it was before, JSON: "
         '[{"x": 120, "y": 80, "color": "#a03020"}]',
     )
-    predict.set_defaults(run=_predict, usage=predict.error)
+    predict.set_defaults(run=_predict)
 
     app = commands.add_parser("app", help="a web page that colours photos")
     add_weights(app)
@@ -225,6 +229,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--perceptual", action="store_true", help="also FID and LPIPS; downloads their networks"
     )
     evaluate.set_defaults(run=_evaluate)
+    for command in commands.choices.values():
+        command.set_defaults(usage=command.error)
     return parser
 
 
@@ -262,7 +268,7 @@ def _add_race(commands: Any) -> None:
         "--val", type=source, metavar="FOLDER", help="measure on these, not on those held out"
     )
     add_settings(race)
-    race.set_defaults(run=_race, usage=race.error)
+    race.set_defaults(run=_race)
 
 
 def _demo(args: argparse.Namespace) -> None:

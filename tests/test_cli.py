@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from colorize import cli, folders
+from colorize import __version__, cli, folders
 from colorize.pretrained import save_weights
 from colorize.system.errors import first_line, printable
 
@@ -229,6 +229,20 @@ def test_wrong_usage_is_exit_code_2(capsys, args, says):
     assert code == 2
     assert len(lines) == 1
     assert says in lines[0]
+
+
+def test_an_unknown_option_points_to_the_help_of_its_command(capsys):
+    for command, words in {
+        "predict": "a.jpg --strenght 2",
+        "evaluate": "--data d --sise 2",
+    }.items():
+        code, _, (line,) = colorize(capsys, command, *words.split())
+        assert code == 2
+        assert line.endswith(f"{words.split()[-2]} 2; see colorize {command} --help")
+
+
+def test_the_version_is_told(capsys):
+    assert colorize(capsys, "--version") == (0, f"colorize {__version__}\n", [])
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(run, tmp_path, capsys):

@@ -144,7 +144,10 @@ def open_photo(
     # Decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError,
     # struct.error, zlib.error, DecompressionBombError ...), so everything is caught here.
     except Exception as error:
-        raise ColorizeError(f"{path}: cannot be read as a photo ({first_line(error)})") from error
+        reason = first_line(error)
+        if "truncated" in reason.lower():  # how many bytes were left over says nothing
+            reason = "the file is truncated: cut short, or damaged"
+        raise ColorizeError(f"{path}: cannot be read as a photo ({reason})") from error
 
 
 def as_photo(given: Image.Image | str | os.PathLike | np.ndarray) -> Image.Image:
