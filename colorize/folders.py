@@ -75,8 +75,8 @@ def colorize_files(
 
     Args:
         overwrite: colour again whatever is there already.
-        compare: also write grey and coloured side by side, under `out`/compare; of what is done,
-            what is missing of them.
+        compare: also write grey and coloured side by side, under `out`/compare; where it is missing
+            also of photos that are done.
         outcome: where to note what became of the photos; a stop leaves there what was done by then.
         hints: the same for each photo, see `Colorizer`; so for one, which is coloured again.
 
@@ -129,10 +129,8 @@ def _check_writable(out: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
-        reason = error.strerror
-        raise ColorizeError(
-            f"{out}: cannot be written to ({reason}); give another --out"
-        ) from error
+        why = f"cannot be written to ({error.strerror})"
+        raise ColorizeError(f"{out}: {why}; give another --out") from error
 
 
 def _in_threads(
