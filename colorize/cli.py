@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from colorize import __version__
 from colorize.config import SMOOTHNESS, RunConfig
 from colorize.options import (
     add_settings,
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What Pillow has to say about odd metadata of a file that it reads all the same.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
-        args = build_parser().parse_args(argv)
+        args, unknown = build_parser().parse_known_args(argv)
+        if unknown:  # argparse would point to the help of all commands
+            args.usage(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit:  # --help, or wrong usage
         _nobody_reads()
         raise
@@ -111,6 +114,7 @@ def _complain(line: str) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="colorize", description="Colourise grey photos with a GAN.")
+    parser.add_argument("--version", action="version", version=f"colorize {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="train on the built-in photos, in minutes, no network")
@@ -162,9 +166,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--hints",
         type=some_path,
         metavar="FILE",
-        help='colours of places in the one PHOTO, JSON: [{"x": 120, "y": 80, "color": "#a03020"}]',
+        help="colours of places in the one PHOTO, which is coloured again if it was before, JSON: "
+        '[{"x": 120, "y": 80, "color": "#a03020"}]',
     )
-    predict.set_defaults(run=_predict, usage=predict.error)
+    predict.set_defaults(run=_predict)
 
     app = commands.add_parser("app", help="a web page that colours photos")
     add_weights(app)
@@ -224,6 +229,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--perceptual", action="store_true", help="also FID and LPIPS; downloads their networks"
     )
     evaluate.set_defaults(run=_evaluate)
+    for command in commands.choices.values():
+        command.set_defaults(usage=command.error)
     return parser
 
 
@@ -261,7 +268,7 @@ def _add_race(commands: Any) -> None:
         "--val", type=source, metavar="FOLDER", help="measure on these, not on those held out"
     )
     add_settings(race)
-    race.set_defaults(run=_race, usage=race.error)
+    race.set_defaults(run=_race)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -320,7 +327,7 @@ def _race(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from colorize.folders import Outcome, colorize_files
+    from colorize.folders import RESULTS, Outcome, colorize_files
     from colorize.hints import read_hints
     from colorize.photos.read import open_photo
     from colorize.predict import Colorizer
@@ -336,10 +343,10 @@ def _predict(args: argparse.Namespace) -> int:
     )
     photos, out = args.photos, args.out
     if out is None:
-        out = Path("coloured")
+        out = Path(RESULTS)
         # A shell's `*` names it too, the second time.
         photos = [path for path in photos if real_path(path) != real_path(out)]
-    hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else ()
+    hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else None
     if hints and not colorizer.generator.hints:
         which = args.weights or "the weights that come along"
         raise ColorizeError(f"{which}: know no colour hints; train with --hints")
@@ -354,8 +361,9 @@ def _predict(args: argparse.Namespace) -> int:
         if outcome.skipped
         else ""
     )
+    compared = f", {outcome.compared} of them compared now" if outcome.compared else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-    print(f"{outcome.colored} coloured in {printable(str(out))}{skipped}{failed}")
+    print(f"{outcome.colored} coloured in {printable(str(out))}{skipped}{compared}{failed}")
     return 1 if outcome.failed else 0
 
 

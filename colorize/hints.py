@@ -111,7 +111,10 @@ def parse_hints(text: str | bytes, size: tuple[int, int]) -> list[Hint]:
     """What `read_hints` does with what it has read."""
     try:
         values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # no JSON, or no text
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise ColorizeError(f"is not JSON; give {_EXAMPLE}; what is wrong is at {at}") from error
+    except (ValueError, RecursionError) as error:  # no text, or too deep
         raise ColorizeError(f"is not JSON; give {_EXAMPLE}") from error
     if not isinstance(values, list):
         raise ColorizeError(f"is no list of hints; give {_EXAMPLE}")

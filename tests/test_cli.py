@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from colorize import cli, folders
+from colorize import __version__, cli, folders
 from colorize.pretrained import save_weights
 from colorize.system.errors import first_line, printable
 
@@ -229,6 +229,20 @@ def test_wrong_usage_is_exit_code_2(capsys, args, says):
     assert code == 2
     assert len(lines) == 1
     assert says in lines[0]
+
+
+def test_an_unknown_option_points_to_the_help_of_its_command(capsys):
+    for command, words in {
+        "predict": "a.jpg --strenght 2",
+        "evaluate": "--data d --sise 2",
+    }.items():
+        code, _, (line,) = colorize(capsys, command, *words.split())
+        assert code == 2
+        assert line.endswith(f"{words.split()[-2]} 2; see colorize {command} --help")
+
+
+def test_the_version_is_told(capsys):
+    assert colorize(capsys, "--version") == (0, f"colorize {__version__}\n", [])
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(run, tmp_path, capsys):
@@ -465,6 +479,8 @@ def test_predict_takes_hints_for_one_photo(hinted, tmp_path, capsys):
         '[{"x": 80, "y": 0, "color": "red"}]': "hint 1: (80, 0) lies outside the photo, which is",
         '[{"x": 0, "y": 0, "color": "rot"}]': "hint 1: 'rot' is not a colour",
         "hello": "is not JSON",
+        '[{\n"x" 1}]': 'is not JSON; give [{"x": 120, "y": 80, "color": "#a03020"}]; '
+        "what is wrong is at line 2, column 5",
     }.items():
         file.write_text(text)
         code, _, err = predict(photos[0], "--hints", file)
@@ -474,6 +490,32 @@ def test_predict_takes_hints_for_one_photo(hinted, tmp_path, capsys):
         predict(photos[0], "--hints", tmp_path / "no.json")[2][0].count("no.json: No such file")
         == 1
     )
+
+
+def test_hints_colour_a_photo_again_and_no_other_of_its_name(hinted, tmp_path, capsys):
+    save_weights(hinted, tmp_path / "weights")
+    (photo,) = write_photos(tmp_path / "photos", 1)
+    (other,) = write_photos(tmp_path / "others", 1)
+    Image.fromarray(scene(1)).save(other)
+    file = tmp_path / "hints.json"
+    file.write_text('[{"x": 60, "y": 20, "color": "#a03020"}]')
+    words = ("--weights", tmp_path / "weights", "--out", tmp_path / "out")
+    result = tmp_path / "out" / photo.name
+    assert colorize(capsys, "predict", photo, *words)[0] == 0
+    plain = result.read_bytes()
+    assert colorize(capsys, "predict", photo, *words, "--hints", file)[1].startswith("1 coloured")
+    assert (red := result.read_bytes()) != plain
+    code, _, err = colorize(capsys, "predict", other, *words, "--hints", file)
+    assert (code, len(err)) == (1, 1)
+    assert "is of another photo" in err[0]
+    assert result.read_bytes() == red
+    file.write_text("[]")  # all of them taken away again
+    assert colorize(capsys, "predict", photo, *words, "--hints", file)[1].startswith("1 coloured")
+    assert result.read_bytes() == plain
+    code, out, _ = colorize(capsys, "predict", photo, *words, "--compare")
+    assert code == 0
+    assert "0 coloured" in out
+    assert ", 1 of them compared now" in out
 
 
 def test_hints_for_weights_that_know_none_are_one_line(shipped, tmp_path, capsys):

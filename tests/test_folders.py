@@ -74,12 +74,127 @@ def test_what_is_done_is_skipped_unless_wanted_again(colorizer, tmp_path):
     assert colorize_files(*job, overwrite=True).colored == 3
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_result_of_another_photo_of_that_name_is_no_result(colorizer, tmp_path, suffix):
+    out, name = tmp_path / "out", f"scan{suffix}"
+    for seed, album in enumerate(("first", "second", "larger")):
+        (tmp_path / album).mkdir()
+        size = (300, 200) if album == "larger" else (150, 100)
+        Image.fromarray(scene(seed % 2, *size)).save(tmp_path / album / name)
+    assert colorize_files(colorizer, [tmp_path / "first"], out).colored == 1
+    before = (out / name).read_bytes()
+    for album in ("second", "larger"):
+        outcome = colorize_files(colorizer, [tmp_path / album], out)
+        assert (outcome.colored, outcome.skipped) == (0, 0)
+        assert outcome.failed == [
+            f"{tmp_path / album / name}: {out / name} is of another photo; "
+            "give another --out, or --overwrite"
+        ]
+        assert (out / name).read_bytes() == before
+    outcome = colorize_files(colorizer, [tmp_path / "second"], out, overwrite=True)
+    assert (outcome.colored, outcome.failed) == (1, [])
+
+
+@pytest.mark.parametrize("broken", [b"", b"no photo"])
+def test_what_is_no_whole_result_is_made_again(colorizer, tmp_path, broken):
+    (photo,) = write_photos(tmp_path / "in", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / photo.name).write_bytes(broken)
+    outcome = colorize_files(colorizer, [photo], tmp_path / "out")
+    assert (outcome.colored, outcome.skipped, outcome.failed) == (1, 0, [])
+    assert open_photo(tmp_path / "out" / photo.name).size == (80, 64)
+
+
+def test_a_bad_photo_does_not_cost_what_has_its_name(colorizer, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "scene-00.png").write_bytes(b"no photo")
+    (result,) = write_photos(tmp_path / "out", 1)
+    before = result.read_bytes()
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert (outcome.colored, outcome.skipped, len(outcome.failed)) == (0, 0, 1)
+    assert result.read_bytes() == before
+
+
 def test_results_inside_the_folder_are_not_colored_again(colorizer, tmp_path):
     write_photos(tmp_path, 1)
     for out in (tmp_path / "coloured", tmp_path / "." / "x" / ".." / "coloured"):
         (tmp_path / "x").mkdir(exist_ok=True)
         assert colorize_files(colorizer, [tmp_path], out).failed == []
     assert names(tmp_path) == ["coloured/scene-00.png", "scene-00.png"]
+
+
+def test_the_folder_of_the_photos_takes_no_result_at_all(colorizer, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(scene(0)).save(folder / "moving.gif")
+    for inputs in ([folder], [folder / "moving.gif"], [folder, *write_photos(folder, 2)]):
+        for overwrite in (False, True):
+            outcome = colorize_files(colorizer, inputs, folder, overwrite, compare=True)
+            assert outcome.failed == [f"{folder}: is the folder of the photos; give another --out"]
+            assert (outcome.colored, outcome.skipped) == (0, 0)
+    assert names(folder) == ["moving.gif", "scene-00.png", "scene-01.png"]
+
+
+def test_earlier_results_below_a_folder_are_passed_over_and_named(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 1)
+    colorize_files(colorizer, [tmp_path / "in"], tmp_path / "in" / "coloured", compare=True)
+    write_photos(tmp_path / "in" / "sub" / "coloured", 1)
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "in" / "stronger")
+    assert names(tmp_path / "in" / "stronger") == ["scene-00.png"]
+    assert outcome.failed == []
+    assert outcome.notes == [
+        f"{tmp_path / 'in' / name}: passed over, it looks like results; give it by name if not"
+        for name in ("coloured", "sub/coloured")
+    ]
+    named = tmp_path / "in" / "sub" / "coloured"
+    outcome = colorize_files(colorizer, [tmp_path / "in", named], tmp_path / "named")
+    assert len(outcome.notes) == 2
+    outcome = colorize_files(colorizer, [named], tmp_path / "alone")
+    assert (outcome.colored, outcome.notes) == (1, [])
+
+
+def test_a_photo_of_a_comparisons_name_is_said(colorizer, tmp_path):
+    (tmp_path / "in" / "compare").mkdir(parents=True)
+    Image.fromarray(scene(0)).save(tmp_path / "in" / "a.jpg")
+    Image.fromarray(scene(1)).save(tmp_path / "in" / "compare" / "a.jpg.jpg")
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "plain")
+    assert (outcome.colored, outcome.failed) == (2, [])
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out", compare=True)
+    assert outcome.colored == 1
+    assert outcome.failed == [
+        f"{tmp_path / 'in' / 'compare' / 'a.jpg.jpg'}: {tmp_path / 'in' / 'a.jpg'} would have the "
+        f"same name in {tmp_path / 'out'}"
+    ]
+    (photo,) = write_photos(tmp_path / "b", 1)
+    (tmp_path / "b" / "compare").mkdir()
+    original = tmp_path / "b" / "compare" / "x.png.jpg"
+    Image.fromarray(scene(1)).save(original)
+    before = original.read_bytes()
+    photo.rename(tmp_path / "x.png")
+    colorize_files(colorizer, [tmp_path / "x.png", original], tmp_path / "b", compare=True)
+    assert original.read_bytes() == before
+
+
+def test_a_pdf_is_named_and_what_to_do(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 1)
+    for name in ("a.pdf", "b.PDF", "c.avif"):
+        (tmp_path / "in" / name).touch()
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.notes == [f"{tmp_path / 'in'}: 3 left out, of kinds not read (.avif .pdf)"]
+    (failed,) = colorize_files(colorizer, [tmp_path / "in" / "a.pdf"], tmp_path / "out").failed
+    assert failed.endswith("a.pdf: is a PDF, no photo; save its pages as PNG or JPEG")
+
+
+def test_a_folder_of_a_results_name_is_said(colorizer, tmp_path):
+    photos = write_photos(tmp_path / "in", 2)
+    result = tmp_path / "out" / photos[0].name
+    result.mkdir(parents=True)
+    for overwrite in (False, True):
+        outcome = colorize_files(colorizer, photos, tmp_path / "out", overwrite)
+        assert outcome.failed == [
+            f"{photos[0]}: {result} is a folder; remove it, or give another --out"
+        ]
+    assert list(result.iterdir()) == []
 
 
 def test_two_photos_of_one_name(colorizer, tmp_path):
@@ -252,6 +367,22 @@ def test_comparisons_show_grey_and_coloured(colorizer, tmp_path):
     assert chroma[:, -1200:].mean() > 5
 
 
+def test_comparisons_of_what_is_done_are_made_without_colouring_it_again(colorizer, tmp_path):
+    write_photos(tmp_path / "in", 2)
+    job = (colorizer, [tmp_path / "in"], tmp_path / "out")
+    colorize_files(*job, compare=True)
+    made = {path: path.read_bytes() for path in (tmp_path / "out" / "compare").iterdir()}
+    assert len(made) == 2
+    for path in made:
+        path.unlink()
+    before = (tmp_path / "out" / "scene-00.png").stat().st_mtime_ns
+    for compared in (2, 0):
+        outcome = colorize_files(*job, compare=True)
+        assert (outcome.colored, outcome.skipped, outcome.compared) == (0, 2, compared)
+        assert {path: path.read_bytes() for path in made} == made
+    assert (tmp_path / "out" / "scene-00.png").stat().st_mtime_ns == before
+
+
 class OnGpu:
     """A colorizer that says it is on a GPU, and notes how many photos it is given."""
 
@@ -352,6 +483,66 @@ def test_a_file_cannot_be_the_folder(colorizer, tmp_path):
         colorize_files(colorizer, [path], path)
 
 
+def test_a_photos_name_is_no_folder_unless_there_is_one(colorizer, tmp_path):
+    (photo,) = write_photos(tmp_path, 1)
+    with pytest.raises(ColorizeError, match=r"result\.JPG: is the name of a photo; give a folder"):
+        colorize_files(colorizer, [photo], tmp_path / "result.JPG")
+    (tmp_path / "result.JPG").mkdir()
+    assert colorize_files(colorizer, [photo], tmp_path / "result.JPG").colored == 1
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(colorizer, tmp_path, monkeypatch):
+    photos = write_photos(tmp_path / "in", 2)
+    below = photos[0] / "x" / "y"
+    with pytest.raises(ColorizeError) as told:
+        colorize_files(colorizer, photos, below)
+    assert str(told.value) == f"{below}: {photos[0]} is a file; give another --out"
+
+    def refuse(prefix, dir):
+        raise OSError(30, "Read-only file system", f"{dir}/{prefix}")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr(colorizer, "batch", None)
+    out = tmp_path / "new" / "out"
+    with pytest.raises(ColorizeError) as told:
+        colorize_files(colorizer, photos, out)
+    line = f"{out}: cannot be written to (Read-only file system); give another --out"
+    assert str(told.value) == line
+    assert names(tmp_path) == ["in/scene-00.png", "in/scene-01.png"]
+    monkeypatch.undo()
+    colorize_files(colorizer, photos, out)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert colorize_files(colorizer, photos, out).skipped == 2  # nothing is to be written
+
+
+def test_what_cannot_be_written_is_told_without_numbers_and_hidden_names(colorizer, tmp_path):
+    photos = write_photos(tmp_path / "in" / "sub", 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").touch()
+    outcome = colorize_files(colorizer, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.failed == [f"{photos[0]}: its result cannot be written (File exists)"]
+
+
+def test_nothing_to_do_shows_no_bar(colorizer, tmp_path, capsys):
+    photos = write_photos(tmp_path / "in", 1)
+    for said in ("colouring", ""):
+        colorize_files(colorizer, photos, tmp_path / "out")
+        err = capsys.readouterr().err
+        assert err.startswith(said)
+    assert err == ""
+
+
+def test_what_is_only_black_and_white_is_said(colorizer, tmp_path):
+    for suffix in ("tif", "png"):
+        Image.fromarray(scene(0)).convert("1").save(tmp_path / f"fax.{suffix}")
+    outcome = colorize_files(colorizer, [tmp_path], tmp_path / "out")
+    assert (outcome.colored, outcome.failed) == (2, [])
+    assert sorted(outcome.notes) == [
+        f"{tmp_path / name}: has only black and white, no greys to tell colours by"
+        for name in ("fax.png", "fax.tif")
+    ]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_links_in_the_folder_of_results_lead_nowhere_else(colorizer, tmp_path, overwrite):
     outside, out = tmp_path / "outside", tmp_path / "out"
@@ -405,6 +596,7 @@ def test_exif_and_resolution_are_carried_over_and_the_photo_is_upright(colorizer
         assert kept.get_ifd(0x8825)[1] == "N"
         if suffix != ".webp":
             assert colored.info["dpi"][0] == pytest.approx(300, abs=0.1)
+    assert colorize_files(colorizer, [path], tmp_path / "out").skipped == 1
 
 
 def test_damaged_exif_costs_nothing_but_itself(colorizer, tmp_path):
@@ -482,6 +674,8 @@ def test_every_kind_of_photo_comes_out_coloured_at_its_size_and_lightness(
     assert after.has_transparency_data == ("alpha" in name)
     light = [np.asarray(in_grey(photo)).astype(int) for photo in (before, after)]
     assert np.abs(light[0] - light[1]).mean() < 2
+    again = colorize_files(colorizer, [tmp_path / name], tmp_path / "out")
+    assert (again.skipped, again.failed) == (1, [])  # it is known to be this photo's
     if "1-bit" not in name:  # black and white have no room for a colour
         assert np.ptp(np.asarray(after.convert("RGB")).astype(int), axis=-1).mean() > 5
 

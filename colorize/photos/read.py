@@ -30,9 +30,10 @@ _HEIF = (".heic", ".heif")  # read by the optional package pillow-heif
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", *_HEIF)
 )
-# Photos too, but of kinds that are not read: raw files of cameras, and what few programs write.
-_OTHERS = """avif jxl jp2 j2k psd xcf tga pbm pgm ppm pnm exr hdr svg ico pcx hif apng jif dib
-dng cr2 cr3 crw nef nrw arw orf rw2 raf pef srw x3f 3fr raw"""
+# Photos too, but of kinds that are not read: scans, raw files of cameras, what few programs write.
+_OTHERS = """pdf djvu djv eps ps avif jxl jp2 j2k jpf jpx jxr psd psb xcf tga pbm pgm ppm pnm exr
+hdr svg ico pcx hif apng jif dib dng cr2 cr3 crw nef nrw arw orf rw2 raf pef srw x3f 3fr raw erf iiq
+kdc mrw rwl"""
 OTHER_SUFFIXES = frozenset(f".{name}" for name in _OTHERS.split())
 # Pillow knows more, and takes what a file is from its first bytes; some of it runs other programs.
 _FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"] + ["HEIF"] * bool(pillow_heif)
@@ -122,7 +123,8 @@ def open_photo(
 
     Returns:
         A PIL image of the file's mode. `info["deep"]` tells whether it had more than 8 bits,
-        `info["pages"]` how many photos are in the file, `info["file_metadata"]` is its `Metadata`.
+        `info["pages"]` how many photos are in the file, `info["file_metadata"]` is its `Metadata`,
+        `info["pixels"]` how many it has at its full size.
     """
     try:
         state = os.stat(path)
@@ -142,7 +144,10 @@ def open_photo(
     # Decoders raise nearly anything on damaged files (OSError, ValueError, SyntaxError,
     # struct.error, zlib.error, DecompressionBombError ...), so everything is caught here.
     except Exception as error:
-        raise ColorizeError(f"{path}: cannot be read as a photo ({first_line(error)})") from error
+        reason = first_line(error)
+        if "truncated" in reason.lower():  # how many bytes were left over says nothing
+            reason = "the file is truncated: cut short, or damaged"
+        raise ColorizeError(f"{path}: cannot be read as a photo ({reason})") from error
 
 
 def as_photo(given: Image.Image | str | os.PathLike | np.ndarray) -> Image.Image:
@@ -192,15 +197,18 @@ def _has_image_shape(array: np.ndarray) -> bool:
 def _decode(file: BinaryIO, at_least: int | None, most_pixels: int, page: int = 0) -> Image.Image:
     if file_is_tiff(file):
         image = read_tiff(file, most_pixels, page)
+        image.info["pixels"] = image.width * image.height
         image.info["file_metadata"] = read_metadata(image, file)
         return image
     file, texts, profile = _parts(file)
     image = Image.open(file, formats=_FORMATS)
     check_size(image.size, most_pixels)
+    pixels = image.width * image.height
     raw = image.tile[0][3] if image.format == "PNG" and image.tile else None
     if at_least is not None:
         image.draft(None, (at_least, at_least))
     image = _load(image, file)
+    image.info["pixels"] = pixels
     if profile:
         image.info["icc_profile"] = profile
     if raw and "transparency" in image.info:

@@ -187,6 +187,16 @@ def test_a_jpeg_without_its_last_two_bytes_is_read_and_one_cut_short_is_not(
             open_photo(path)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_half_a_photo_is_said_to_be_that(tmp_path, suffix):
+    (path,) = write_photos(tmp_path, 1, suffix)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ColorizeError) as error:
+        open_photo(path)
+    reason = "the file is truncated: cut short, or damaged"
+    assert str(error.value) == f"{path}: cannot be read as a photo ({reason})"
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.jpg")
     with pytest.raises(ColorizeError, match=r"x\.jpg.*not a file"):
