@@ -341,16 +341,15 @@ def _predict(args: argparse.Namespace) -> int:
         flip=args.flip,
         smoothness=args.smoothness,
     )
-    photos, out = args.photos, args.out
-    if out is None:
-        out = Path(RESULTS)
-        # A shell's `*` names it too, the second time.
+    outcome, photos, out = Outcome(), args.photos, args.out or Path(RESULTS)
+    if args.out is None or len(photos) > 1:  # a shell's `*` names it too, the second time
         photos = [path for path in photos if real_path(path) != real_path(out)]
+        if args.out and len(photos) < len(args.photos):
+            outcome.notes.append(f"{out}: passed over, it is the folder for results")
     hints = read_hints(args.hints, open_photo(args.photos[0]).size) if args.hints else None
     if hints and not colorizer.generator.hints:
         which = args.weights or "the weights that come along"
         raise ColorizeError(f"{which}: know no colour hints; train with --hints")
-    outcome = Outcome()
     try:
         colorize_files(colorizer, photos, out, args.overwrite, args.compare, outcome, hints)
     finally:  # after a stop, too

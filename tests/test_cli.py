@@ -415,6 +415,10 @@ def test_predict_needs_nothing_but_a_photo(shipped, tmp_path, capsys, monkeypatc
     code, out, errors = colorize(capsys, "predict", "photos", "coloured")  # as a shell's * says
     assert (code, errors) == (0, [])
     assert out.startswith("0 coloured in coloured, 1 skipped")
+    assert colorize(capsys, "predict", "photos", "--out", "new")[0] == 0
+    code, out, errors = colorize(capsys, "predict", "new", "photos", "--out", "new")
+    assert (code, errors) == (0, ["colorize: new: passed over, it is the folder for results"])
+    assert out.startswith("0 coloured in new, 1 skipped")
     with Image.open(tmp_path / "coloured" / photo.name) as colored:
         assert colored.mode == "RGB"
 
