@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,19 @@ def changed_settings(kept: RunConfig, wanted: RunConfig) -> list[str]:
     return changed(old, new)
 
 
-def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
+def run_training(
+    config: RunConfig,
+    out: Path,
+    resume: bool = False,
+    callbacks: Sequence[Callable[[EpochReport], None]] = (),
+) -> Photos:
     """Pretrain, train the GAN, measure, and fill the run folder `out`.
 
     Writes config.json, left_out.json, history.csv, curves.png, samples/, checkpoints/,
     pretrained/, generator/, metrics.json and grid.png.
+
+    Args:
+        callbacks: called after each epoch, when its pictures are written; see `Trainer`.
 
     Raises:
         ColorizeError: bad settings or data, another process trains in `out`, or `out` already
@@ -81,19 +89,25 @@ def run_training(config: RunConfig, out: Path, resume: bool = False) -> Photos:
     config.train.check(config.data.size)
     process = process_state()
     if not process.is_main_process:
-        return _run(config, out, resume, process)
+        return _run(config, out, resume, process, callbacks)
     _check_out(config.data.source, out)
     with only_run(out):
         _check_new(out, resume)
-        return _run(config, out, resume, process)
+        return _run(config, out, resume, process, callbacks)
 
 
-def _run(config: RunConfig, out: Path, resume: bool, process: PartialState) -> Photos:
+def _run(
+    config: RunConfig,
+    out: Path,
+    resume: bool,
+    process: PartialState,
+    callbacks: Sequence[Callable[[EpochReport], None]],
+) -> Photos:
     """What each of several processes does; only the main one writes."""
     photos = load_photos(config.data, config.train.seed)  # decoded by one of the processes
     process.print(printable(photos.summary()))
     networks = make_networks(config, resume)
-    callbacks = [sample_saver(out)]
+    callbacks = [sample_saver(out), *callbacks]
     trainer = Trainer(config.train, photos, *networks, out, resume, callbacks)
     if process.is_main_process:
         left_out = {"grey": photos.grey, "unreadable": photos.unreadable}
