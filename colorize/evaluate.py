@@ -276,6 +276,8 @@ def evaluate_folder(
     photos, unreadable = load_photo_set(data, size)
     for line in unreadable:
         print(f"left out: {printable(line)}")
+    if grey := sum(color < DataConfig().min_colorfulness for color in photos.colorfulness):
+        print(f"{grey} of {len(photos)} photos are grey: there are no colours to compare with")
     if others := source_other_kinds(data):
         print(printable(f"{data}: {others}"))
     colors = ColorDistribution()

@@ -39,6 +39,7 @@ from colorize.trainer import EpochReport, Trainer, photos_per_second
 from colorize.training.checkpoint import has_checkpoint
 from colorize.training.precision import pick_precision
 from colorize.viz import Figure, compare, frontier, race_curves, save
+from colorize.weights.card import CARD_NAME, run_card
 
 LAPS = 5  # epochs of a race; each is measured
 MOST = 500  # held-out photos to measure on
@@ -294,6 +295,10 @@ def _run(race: Race, name: str, seed: int, photos: _Sets, record: dict[str, Any]
     trainer = Trainer(config.train, photos.of(config), *networks, out, resume, [after_lap])
     history = trainer.pretrain() if race.stage == "pretrain" else trainer.train_gan()
     measures = _measure_whole(Colorizer.from_pretrained(str(out / "generator")), photos.held_out)
+    sets = photos.of(config)
+    counts = (len(sets.train), len(photos.held_out), len(sets.grey))
+    with write_whole(out / "generator" / CARD_NAME) as temporary:
+        temporary.write_text(run_card(config, "generator", counts, measures), encoding="utf-8")
     result = {
         "variant": name,
         "seed": seed,

@@ -423,6 +423,15 @@ def test_predict_needs_nothing_but_a_photo(shipped, tmp_path, capsys, monkeypatc
         assert colored.mode == "RGB"
 
 
+def test_evaluate_says_that_grey_photos_tell_nothing_of_colour(shipped, tmp_path, capsys):
+    (first, _) = write_photos(tmp_path / "photos", 2)
+    with Image.open(first) as photo:
+        photo.convert("L").save(first)
+    code, out, errors = colorize(capsys, "evaluate", "--data", tmp_path / "photos", "--size", 32)
+    assert (code, errors) == (0, [])
+    assert "1 of 2 photos are grey: there are no colours to compare with" in out
+
+
 def test_evaluate_names_the_weights_it_took_by_itself(shipped, tmp_path, capsys):
     write_photos(tmp_path / "photos", 1)
     file = tmp_path / "measures.json"

@@ -101,6 +101,7 @@ def test_every_variant_has_the_same_start_and_photos(told):
         "laps.json",
         "result.json",
     }
+    assert "Training had not ended" not in (weights / "generator" / "README.md").read_text()
     (knob_low, *_, knob_high) = record["start"]["knob"]
     assert knob_low["ab_distance_scaled"] == pytest.approx(knob_high["ab_distance_scaled"])
     assert knob_low["l1"] != knob_high["l1"]
