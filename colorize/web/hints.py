@@ -119,12 +119,14 @@ def hint_editor() -> gr.HTML:
 
 _TEMPLATE = """
 <p>Click on something whose colour you know, then choose it. Drag a point to move it.</p>
+<div class="desk">
 <div class="stage" tabindex="0" role="application"
   aria-label="The photo. Arrow keys move the cross or the chosen point, Enter goes to its colours,
   Delete removes it.">
   <img alt="The photo in colour" draggable="false"><div class="cross" hidden></div>
   <div class="points"></div>
 </div>
+<div class="side">
 <div class="colors" role="group" aria-label="Colours for this place"></div>
 <div class="tools">
   <label class="free">Another colour <input type="color" class="pick" value="#a03020"></label>
@@ -136,12 +138,18 @@ _TEMPLATE = """
     <input type="file" accept=".json,application/json"></label>
 </div>
 <ol class="list" aria-label="Points"></ol>
+</div>
+</div>
 """
 
 _STYLE = """
-.stage { position: relative; touch-action: manipulation; cursor: crosshair; line-height: 0; }
+/* Photo and colours are to be seen at once: beside each other where there is room. */
+.desk { display: flex; flex-wrap: wrap; gap: 0 16px; }
+.side { flex: 1 1 280px; }
+.stage { position: relative; width: min(100%, 60vh * var(--ratio)); height: fit-content;
+  touch-action: manipulation; cursor: crosshair; line-height: 0; }
 .stage:focus-visible { outline: 3px solid var(--color-accent); }
-.stage img { width: 100%; border-radius: 8px; user-select: none; }
+.stage img { width: 100%; margin: 0; border-radius: 8px; user-select: none; }
 .point, .cross { position: absolute; transform: translate(-50%, -50%); border-radius: 50%; }
 .point { width: 22px; height: 22px; padding: 0; border: 2px solid white; touch-action: none;
   box-shadow: 0 0 0 1px black; cursor: grab; }
@@ -333,6 +341,7 @@ function received() {
   if (value.fresh) before = [];
   if (value.fresh || value.loaded) { hints = value.hints; chosen = -1; place = null; }
   size = [value.width, value.height];
+  $(".stage").style.setProperty("--ratio", size[0] / size[1]);
   if (value.picture) $("img").src = value.picture;
   // Those there are of the same place where none were asked for.
   if (value.colors.length || (chosen < 0 && !place)) showColors(value.colors);
