@@ -34,6 +34,18 @@ _OTHERS = 2
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk
 _SIZES = (64, 512)  # working sizes to choose from
+# Gradio's own events of a slider are silent on the keyboard, or tell of every pixel of a drag. The
+# browser's tells once of each new value. Leaving a number lets gradio hold it against its ends.
+_TURNED = """
+const tell = () => setTimeout(() => trigger("change"));
+element.addEventListener("change", tell);
+element.addEventListener("click", (event) => {
+  if (event.target.closest(".reset-button")) tell();
+});
+element.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.type === "number") event.target.blur();
+});
+"""
 _INTRO = """# Colour a photo
 Drop a photo, or take one of the examples below. Drag the line to compare. The lightness stays as it
 is, the colours are a guess. Photos and results are deleted after an hour."""
@@ -111,7 +123,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             buttons=[],
             elem_id="examples",
         )
-        with gr.Row():
+        with gr.HTML(html_template="@children", js_on_load=_TURNED) as turned, gr.Row():
             strength = gr.Slider(
                 0, 2, 1, step=0.05, label="Strength", info="0 is grey, 1 as predicted"
             )
@@ -142,8 +154,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             "api_visibility": "private",
         }
         first = photo.change(color, [*knobs, kept], outputs, **coloring)
-        turned = [strength.release, size.release, flip.change]
-        again = gr.on(turned, color_again, [state, *knobs, kept], outputs, **coloring)
+        again = turned.change(color_again, [state, *knobs, kept], outputs, **coloring)
         photo.clear(  # a photo that is still in work would come back
             lambda: (None, gr.DownloadButton(value=None, interactive=False), ""),
             None,
@@ -153,7 +164,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             api_visibility="private",
         )
         if colorizer.generator.hints:
-            _take_hints(colorizer, busy, knobs, state, editor, full, outputs)
+            _take_hints(colorizer, busy, knobs, again, state, editor, full, outputs)
             full.click(color_again, [state, *knobs, kept], outputs, **coloring)
     return page.queue(max_size=_WAITING, api_open=False)
 
@@ -162,6 +173,7 @@ def _take_hints(
     colorizer: Colorizer,
     busy: threading.Lock,
     knobs: Sequence[gr.components.Component],
+    again: gr.events.Dependency,
     state: gr.State,
     editor: gr.HTML,
     full: gr.Button,
@@ -214,7 +226,7 @@ def _take_hints(
         none = gr.DownloadButton(value=None, interactive=False)  # it is of other colours
         return value, gr.Button(interactive=True), (grey, colored), none, told, state
 
-    def turned(state: tuple | None, *settings: float) -> dict:
+    def turn(state: tuple | None, *settings: float) -> dict:
         if state is None:
             return gr.skip()
         grey, whole, hints = state
@@ -226,9 +238,9 @@ def _take_hints(
             return gr.skip()  # the other half of the page says why
 
     private = {"api_visibility": "private", "concurrency_limit": 1, "show_progress": "hidden"}
-    photo.change(begin, knobs, [editor, full, state], **private)
-    knobs_turned = [knob.release for knob in settings[:2]] + [settings[2].change]
-    gr.on(knobs_turned, turned, [state, *settings], editor, **private)
+    # Two of "always_last" at one event would each start the other again, without an end.
+    photo.change(begin, knobs, [editor, full, state], trigger_mode="multiple", **private)
+    again.then(turn, [state, *settings], editor, **private)
     editor.submit(
         change,
         [state, *settings],

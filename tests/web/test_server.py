@@ -291,6 +291,57 @@ def test_knobs_colour_again(page, tmp_path):
 
 
 @pytest.mark.slow
+def test_each_new_value_of_a_knob_colours_once(page, tmp_path):
+    """However it was given: as a number, by the keyboard, by the mouse; and held to the ends."""
+    page.locator("#examples img").nth(1).click()
+    wait_for_line(page, "coloured in")
+    sent = []
+
+    def note(request):
+        if "/queue/join" in request.url:
+            data = request.post_data_json["data"]
+            if len(data) == 6:  # the state, the photo, the knobs, the results kept
+                sent.append(data[2])
+
+    page.on("request", note)
+    number = page.get_by_label("number input for Strength")
+    knob = page.get_by_label("range slider for Strength")
+    coloured = page.locator("#shown img").last
+
+    def turned(do):
+        before, count = coloured.evaluate("img => img.src"), len(sent)
+        do()
+        wait_until(page, lambda: len(sent) > count)
+        wait_until(page, lambda: coloured.evaluate("img => img.src") != before)
+
+    def typed(value):
+        number.fill(value)
+        number.press("Enter")
+
+    def drag():
+        box = knob.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 2, middle, steps=8)
+        page.mouse.up()
+
+    turned(lambda: typed("0.8"))
+    assert chroma(downloaded(page, tmp_path)[1]) > 5
+    number.click()  # and left again, as it was
+    page.mouse.click(5, 5)
+    turned(lambda: knob.press("ArrowRight"))
+    knob.press("Tab")
+    turned(lambda: typed("7"))
+    assert number.input_value() == "2"
+    turned(page.get_by_label("Reset to default value").first.click)
+    knob.scroll_into_view_if_needed()
+    turned(drag)
+    assert sent == [0.8, 0.85, 2, 1, pytest.approx(0, abs=0.06)]
+    assert chroma(downloaded(page, tmp_path)[1]) < 2
+
+
+@pytest.mark.slow
 def test_a_bad_file_is_one_line_and_the_next_photo_works(page, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     upload(page, tmp_path / "bad.jpg")
