@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from conftest import scene
 from PIL import Image, ImageColor
 from test_server import WAIT, Served, browser, upload  # noqa: F401
 
 from colorize.color import rgb_to_lab
+from colorize.generator import Generator
 from colorize.predict import Colorizer, in_grey, to_tensor
 from colorize.pretrained import save_weights
 from colorize.system.errors import ColorizeError
@@ -173,3 +175,72 @@ def test_a_visitor_gives_hints(browser, hinted, tmp_path):  # noqa: F811, PLR091
         found, plain, wanted = map(np.int16, images)
         assert np.abs(found - plain).max() > 5
         assert np.abs(found - wanted).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    torch.manual_seed(1)
+    generator = Generator(decoder_widths=(32, 16, 16, 8, 8), working_size=32, hints=True)
+    torch.nn.init.normal_(generator.head.weight, std=0.5)
+    folder = tmp_path_factory.mktemp("hints")
+    save_weights(generator, folder / "weights")
+    page = Served(folder, folder / "weights")
+    yield page
+    page.stop()
+
+
+@pytest.fixture
+def visit(browser, served, tmp_path):  # noqa: F811
+    """Opens the page in a window and gives it a photo."""
+    opened = []
+
+    def visit(size=(320, 240), **window):
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}} | window)
+        opened.append(page)
+        page.set_default_timeout(2 * WAIT)
+        page.goto(served.url)
+        page.wait_for_selector("#examples img")
+        Image.fromarray(scene(0, *size)).save(tmp_path / "photo.png")
+        upload(page, tmp_path / "photo.png")
+        page.wait_for_selector("#hints .stage img[src^=data]")
+        page.wait_for_selector("#line:has-text('coloured in')")
+        return page
+
+    yield visit
+    for page in opened:
+        page.close()
+
+
+def place(page, x, y):
+    """Click on the photo, at shares of its sides; colours to choose from come."""
+    picture = page.locator("#hints .stage img")
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] * x, "y": box["height"] * y})
+    page.wait_for_selector("#hints .colors button")
+
+
+def saved_hints(page, file):
+    with page.expect_download() as download:
+        page.locator("[data-do=save]").click()
+    download.value.save_as(file)
+    return json.loads(file.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(426, 640), (640, 427), (64, 48)])
+@pytest.mark.parametrize(
+    "window", [{}, {"viewport": {"width": 390, "height": 844}, "is_mobile": True}]
+)
+def test_photo_and_colours_are_seen_at_once(visit, tmp_path, size, window):
+    page = visit(size, **window)
+    place(page, 0.25, 0.75)
+    parts = [page.locator(f"#hints {part}").bounding_box() for part in (".stage img", ".colors")]
+    top, bottom = min(b["y"] for b in parts), max(b["y"] + b["height"] for b in parts)
+    assert bottom - top < page.viewport_size["height"]
+    assert parts[0]["width"] / parts[0]["height"] == pytest.approx(size[0] / size[1], rel=0.01)
+    page.locator("#hints .colors button").nth(3).click()
+    page.wait_for_selector("#hints .point")
+    (hint,) = saved_hints(page, tmp_path / "hints.json")
+    # A pixel of the screen is up to 1.4 of the photo's.
+    assert (hint["x"], hint["y"]) == pytest.approx((size[0] / 4, size[1] * 3 / 4), abs=2)
