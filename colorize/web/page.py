@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,12 @@ element.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.type === "number") event.target.blur();
 });
 """
+# What is inside of the knobs has its own padding. The examples are one row, however high.
+CSS = "#knobs .html-container { padding: 0; } #examples .grid-wrap { min-height: 0; }"
 _INTRO = """# Colour a photo
-Drop a photo, or take one of the examples below. Drag the line to compare. The lightness stays as it
-is, the colours are a guess. Photos and results are deleted after an hour."""
+Drop a photo, or take one of the examples below; before you drop another, press the X beside the
+first. Drag the line to compare. The lightness stays as it is, the colours are a guess. Photos and
+results are deleted after an hour."""
 
 
 def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.Blocks:
@@ -109,21 +112,26 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 )
                 line = gr.Markdown(elem_id="line")
                 download = gr.DownloadButton(
-                    "Download at full size", interactive=False, variant="primary"
+                    "Download at full size",
+                    interactive=False,
+                    variant="primary",
+                    elem_id="download",
                 )
         editor = hint_editor()
-        full = gr.Button("Colour the full size with these points", visible=False, elem_id="full")
         gallery = gr.Gallery(
             examples,
             show_label=False,
             columns=len(examples),
-            height=150,
+            height="auto",
             allow_preview=False,
             interactive=False,
             buttons=[],
             elem_id="examples",
         )
-        with gr.HTML(html_template="@children", js_on_load=_TURNED) as turned, gr.Row():
+        with (
+            gr.HTML(html_template="@children", js_on_load=_TURNED, elem_id="knobs") as turned,
+            gr.Row(),
+        ):
             strength = gr.Slider(
                 0, 2, 1, step=0.05, label="Strength", info="0 is grey, 1 as predicted"
             )
@@ -164,8 +172,8 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             api_visibility="private",
         )
         if colorizer.generator.hints:
-            _take_hints(colorizer, busy, knobs, again, state, editor, full, outputs)
-            full.click(color_again, [state, *knobs, kept], outputs, **coloring)
+            _take_hints(colorizer, busy, knobs, again, state, editor, color, kept, outputs)
+            editor.click(color_again, [state, *knobs, kept], outputs, **coloring)
     return page.queue(max_size=_WAITING, api_open=False)
 
 
@@ -176,12 +184,12 @@ def _take_hints(
     again: gr.events.Dependency,
     state: gr.State,
     editor: gr.HTML,
-    full: gr.Button,
+    color: Callable[..., tuple],
+    kept: gr.State,
     outputs: Sequence[gr.components.Component],
 ) -> None:
     """Let a visitor say what colour things are; the photo as shown follows at once."""
     photo, *settings = knobs
-    shown, download, line, _ = outputs
 
     def painter(strength: float, size: float, flip: bool) -> Colorizer:
         if math.isnan(strength) or math.isnan(size):
@@ -189,7 +197,7 @@ def _take_hints(
         return Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
 
     def begin(photo: str | None, *settings: float) -> tuple:
-        none = gr.HTML(value={}, visible=False), gr.Button(visible=False), None
+        none = gr.HTML(value={}, visible=False), None
         if photo is None:
             return none
         try:
@@ -200,14 +208,20 @@ def _take_hints(
                 value, _ = edit(painter(*settings), grey, size, {})
         except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError):
             return none  # the other half of the page says why
-        editor = gr.HTML(value=value | {"fresh": True}, visible=True)
-        return editor, gr.Button(visible=True, interactive=False), (grey, size, [])
+        return gr.HTML(value=value | {"fresh": True}, visible=True), (grey, size, [])
 
     def change(
-        state: tuple | None, strength: float, size: float, flip: bool, event: gr.EventData
+        state: tuple | None,
+        photo: str | None,
+        strength: float,
+        size: float,
+        flip: bool,
+        kept: list[Path],
+        event: gr.EventData,
     ) -> tuple:
+        rest = [gr.skip() for _ in outputs]
         if state is None:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
+            return gr.skip(), state, *rest
         grey, whole, _ = state
         started = time.perf_counter()
         asked = event._data if isinstance(event._data, dict) else {}
@@ -215,16 +229,19 @@ def _take_hints(
             with busy:
                 value, colored = edit(painter(strength, size, flip), grey, whole, asked)
         except ColorizeError as error:
-            told = f"**{printable(str(error))}**"
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), told, state
+            told = f"{'the file: ' * ('file' in asked)}{printable(str(error))}"
+            return {"error": told}, state, *rest
         if colored is None:
-            return value, gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
+            return value, state, *rest
         hints = [(hint["x"], hint["y"], hint["color"]) for hint in value["hints"]]
-        count = "1 point" if len(hints) == 1 else f"{len(hints)} points"
-        told = f"{count}, coloured in {time.perf_counter() - started:.1f} s"
         state = (grey, whole, hints)
+        if not hints:  # as the photo was at first
+            return value, state, *color(photo, strength, size, flip, kept)
+        count = "1 point" if len(hints) == 1 else f"{len(hints)} points"
+        told = f"{count}, coloured in {time.perf_counter() - started:.1f} s. To download, first "
+        told += 'press "Colour the full size with these points" below.'
         none = gr.DownloadButton(value=None, interactive=False)  # it is of other colours
-        return value, gr.Button(interactive=True), (grey, colored), none, told, state
+        return value, state, (grey, colored), none, told, kept
 
     def turn(state: tuple | None, *settings: float) -> dict:
         if state is None:
@@ -239,12 +256,12 @@ def _take_hints(
 
     private = {"api_visibility": "private", "concurrency_limit": 1, "show_progress": "hidden"}
     # Two of "always_last" at one event would each start the other again, without an end.
-    photo.change(begin, knobs, [editor, full, state], trigger_mode="multiple", **private)
+    photo.change(begin, knobs, [editor, state], trigger_mode="multiple", **private)
     again.then(turn, [state, *settings], editor, **private)
     editor.submit(
         change,
-        [state, *settings],
-        [editor, full, shown, download, line, state],
+        [state, *knobs, kept],
+        [editor, state, *outputs],
         trigger_mode="multiple",
         **private,
     )

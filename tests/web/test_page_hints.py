@@ -52,6 +52,15 @@ def test_a_place_has_colours_of_its_own_lightness_to_choose_from(painter, grey):
     assert small.getpixel((21, 4)) == pytest.approx(rgb[0].tolist(), abs=2)
 
 
+def test_colours_for_a_dark_place_can_be_told_apart(painter):
+    dark = Image.new("L", (80, 60), 5).convert("RGB")
+    value, _ = edit(painter, dark, SIZE, {"place": [400, 100], "same": True})
+    rgb = np.array([ImageColor.getrgb(color) for color in value["colors"]], np.uint8)
+    lab = rgb_to_lab(to_tensor(rgb[None]))[0, :, 0].T
+    assert len(lab) >= 5
+    assert torch.pdist(lab[1:-1]).min() > 10  # those around the wheel
+
+
 def test_a_point_is_chosen_without_its_own_say(painter, grey):
     asked = {"hints": [RED], "chosen": 0, "same": True}
     place = {"hints": [], "place": [400, 100], "same": True}
@@ -244,3 +253,68 @@ def test_photo_and_colours_are_seen_at_once(visit, tmp_path, size, window):
     (hint,) = saved_hints(page, tmp_path / "hints.json")
     # A pixel of the screen is up to 1.4 of the photo's.
     assert (hint["x"], hint["y"]) == pytest.approx((size[0] / 4, size[1] * 3 / 4), abs=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("height", [800, 844])
+def test_points_and_download_belong_together(visit, height):
+    window = {"width": 1280 if height == 800 else 390, "height": height}
+    page = visit((426, 640), viewport=window, is_mobile=height == 844)
+    line, full = page.locator("#line"), page.locator("#full")
+    download = page.get_by_text("Download at full size")
+    assert not full.is_visible()
+    place(page, 0.5, 0.5)
+    page.locator("#hints .colors button").nth(3).click()
+    page.wait_for_selector("#line:has-text('1 point')")
+    assert download.is_disabled()
+    assert full.inner_text() in line.inner_text()  # it says what to press
+    place(page, 0.2, 0.2)
+    full.click()
+    page.wait_for_selector("#hints .cross", state="hidden")
+    page.wait_for_selector("#line:has-text('426 x 640 pixels')")
+    page.wait_for_function(
+        """() => {
+            const box = document.getElementById("download").getBoundingClientRect();
+            return box.top > 0 && box.bottom <= innerHeight + 1;
+        }"""
+    )
+    assert download.is_enabled()
+    place(page, 0.2, 0.2)
+    page.locator("#hints .colors button").nth(2).click()
+    page.wait_for_selector("#line:has-text('2 points')")
+    page.locator("[data-do=clear]").click()
+    page.wait_for_selector("#line:has-text('426 x 640 pixels')")
+    assert download.is_enabled()
+    assert not full.is_visible()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_file_of_points_is_said_beside_its_button(visit, tmp_path):
+    page = visit()
+    (tmp_path / "bad.json").write_text("hello")
+    (tmp_path / "good.json").write_text(json.dumps([RED | {"x": 20}]))
+    before = page.locator("#line").inner_text()
+    page.locator("#hints .load input").set_input_files(tmp_path / "bad.json")
+    page.wait_for_selector("#hints .error:has-text('the file: is not JSON')")
+    assert page.locator("#line").inner_text() == before
+    assert page.locator("[data-do=undo]").is_disabled()
+    page.locator("#hints .load input").set_input_files(tmp_path / "good.json")
+    page.wait_for_selector("#hints .point")
+    assert not page.locator("#hints .error").is_visible()
+    page.locator("[data-do=undo]").click()
+    page.wait_for_selector("#hints .point", state="detached")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_stands_in_a_row_is_alike(visit, width):
+    page = visit(viewport={"width": width, "height": 800})
+    place(page, 0.5, 0.5)
+    row = page.locator("#hints .tools > *")
+    assert len({row.nth(i).bounding_box()["height"] for i in range(row.count())}) == 1
+    tops = [box.bounding_box()["y"] for box in page.locator("#hints .colors button").all()]
+    assert len(set(tops)) <= 2  # lines of them
+    picture = page.locator("#examples img").first.bounding_box()
+    frame = page.locator("#examples").bounding_box()
+    below = frame["y"] + frame["height"] - picture["y"] - picture["height"]
+    assert 0 < below < 20
