@@ -34,6 +34,7 @@ _OTHERS = 2
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk
 _SIZES = (64, 512)  # working sizes to choose from
+_SMOOTHEST = 1000  # as on the command line
 # Gradio's own events of a slider are silent on the keyboard, or tell of every pixel of a drag. The
 # browser's tells once of each new value. Leaving a number lets gradio hold it against its ends.
 _TURNED = """
@@ -68,6 +69,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
         photo: str | None,
         strength: float,
         size: float,
+        smoothness: float,
         flip: bool,
         kept: list[Path],
         hints: Sequence[Hint] = (),
@@ -75,11 +77,8 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
         nothing = None, gr.DownloadButton(value=None, interactive=False)
         if photo is None:
             return *nothing, "", kept
-        # Gradio holds numbers against the sliders' ends, which this is neither below nor above.
-        if math.isnan(strength) or math.isnan(size):
-            return *nothing, "**that is no number**", kept
-        painter = Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
         try:
+            painter = _tuned(colorizer, strength, size, smoothness, flip)
             with busy:
                 shown, file, line = _color(painter, Path(photo), results, hints)
         except ColorizeError as error:
@@ -143,8 +142,16 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 label="Working size",
                 info="Shorter side at which the network looks",
             )
+            smoothness = gr.Slider(
+                0,
+                _SMOOTHEST,
+                colorizer.smoothness,
+                step=10,
+                label="Smoothness",
+                info="0 leaves the network's own colours",
+            )
             flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
-        knobs = [photo, strength, size, flip]
+        knobs = [photo, strength, size, smoothness, flip]
         for knob in knobs:
             _refuse_quietly(knob)
         kept = gr.State([])  # results of this visitor
@@ -191,11 +198,6 @@ def _take_hints(
     """Let a visitor say what colour things are; the photo as shown follows at once."""
     photo, *settings = knobs
 
-    def painter(strength: float, size: float, flip: bool) -> Colorizer:
-        if math.isnan(strength) or math.isnan(size):
-            raise ColorizeError("that is no number")
-        return Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
-
     def begin(photo: str | None, *settings: float) -> tuple:
         none = gr.HTML(value={}, visible=False), None
         if photo is None:
@@ -205,7 +207,7 @@ def _take_hints(
                 image = open_photo(Path(photo), most_pixels=_MOST_PIXELS)
                 size = upright(image).size
                 grey, _ = map(_fit, beside_each_other(image, image))
-                value, _ = edit(painter(*settings), grey, size, {})
+                value, _ = edit(_tuned(colorizer, *settings), grey, size, {})
         except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError):
             return none  # the other half of the page says why
         return gr.HTML(value=value | {"fresh": True}, visible=True), (grey, size, [])
@@ -215,6 +217,7 @@ def _take_hints(
         photo: str | None,
         strength: float,
         size: float,
+        smoothness: float,
         flip: bool,
         kept: list[Path],
         event: gr.EventData,
@@ -227,7 +230,8 @@ def _take_hints(
         asked = event._data if isinstance(event._data, dict) else {}
         try:
             with busy:
-                value, colored = edit(painter(strength, size, flip), grey, whole, asked)
+                painter = _tuned(colorizer, strength, size, smoothness, flip)
+                value, colored = edit(painter, grey, whole, asked)
         except ColorizeError as error:
             told = f"{'the file: ' * ('file' in asked)}{printable(str(error))}"
             return {"error": told}, state, *rest
@@ -236,7 +240,7 @@ def _take_hints(
         hints = [(hint["x"], hint["y"], hint["color"]) for hint in value["hints"]]
         state = (grey, whole, hints)
         if not hints:  # as the photo was at first
-            return value, state, *color(photo, strength, size, flip, kept)
+            return value, state, *color(photo, strength, size, smoothness, flip, kept)
         count = "1 point" if len(hints) == 1 else f"{len(hints)} points"
         told = f"{count}, coloured in {time.perf_counter() - started:.1f} s. To download, first "
         told += 'press "Colour the full size with these points" below.'
@@ -250,7 +254,7 @@ def _take_hints(
         asked = {"hints": [dict(zip(("x", "y", "color"), hint, strict=True)) for hint in hints]}
         try:
             with busy:
-                return edit(painter(*settings), grey, whole, asked)[0]
+                return edit(_tuned(colorizer, *settings), grey, whole, asked)[0]
         except ColorizeError:
             return gr.skip()  # the other half of the page says why
 
@@ -291,6 +295,16 @@ def _refuse_quietly(component: gr.components.Component) -> None:
             raise gr.Error(error.message, print_exception=False) from None
 
     component.preprocess = preprocess
+
+
+def _tuned(
+    colorizer: Colorizer, strength: float, size: float, smoothness: float, flip: bool
+) -> Colorizer:
+    """The colorizer with a visitor's settings."""
+    # Gradio holds numbers against the sliders' ends, which this is neither below nor above.
+    if any(map(math.isnan, (strength, size, smoothness))):
+        raise ColorizeError("that is no number")
+    return Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip, smoothness)
 
 
 def _color(
