@@ -176,7 +176,7 @@ _STYLE = """
 .tools button:disabled { opacity: 0.4; }
 .free input { width: 32px; height: 20px; padding: 0; border: 0; vertical-align: middle; }
 .load input { position: absolute; opacity: 0; width: 1px; height: 1px; }
-.error { color: var(--error-text-color); margin: 8px 0; }
+.error { color: var(--error-icon-color); margin: 8px 0; }
 .error:empty { display: none; }
 #full { display: block; margin: 16px 0; padding: 10px 16px; border-radius: 8px; font-weight: 600;
   color: var(--button-primary-text-color); background: var(--button-primary-background-fill); }

@@ -140,7 +140,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 colorizer.size,
                 step=1,
                 label="Working size",
-                info="Shorter side at which the network looks",
+                info="Shorter side, in pixels",
             )
             smoothness = gr.Slider(
                 0,
@@ -148,7 +148,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 colorizer.smoothness,
                 step=10,
                 label="Smoothness",
-                info="0 leaves the network's own colours",
+                info="0 is the network's own",
             )
             flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
         knobs = [photo, strength, size, smoothness, flip]
