@@ -24,6 +24,7 @@ from colorize.system.errors import ColorizeError
 
 _LONGEST = 50_000  # characters of a list, some thousand hints
 _TURNS = (0, 40, -40, 90, -90, 180)  # degrees on the colour wheel from what the network would take
+_DARKEST = 35.0  # L* of a suggestion
 _PALE, _VIVID = 20.0, 1.6  # chroma of a suggestion: at least, and as a multiple
 
 
@@ -68,7 +69,11 @@ def _suggestions(
     hints: Sequence[Hint],
     place: Sequence[float],
 ) -> list[str]:
-    """Colours for a place at its lightness: what the network would take, then around the wheel."""
+    """Colours for a place: what the network would take, then around the wheel.
+
+    They have the place's lightness, but are never so dark that they could not be told apart: the
+    lightness of a hint does not count.
+    """
     small = grey.resize(working_shape(*grey.size, colorizer.size), Image.Resampling.BICUBIC)
     colored = colorizer(small, _scaled(hints, size, small.size))
     ((x, y, _),) = _scaled([(*place, "gray")], size, small.size)
@@ -80,6 +85,7 @@ def _suggestions(
     wheel = np.concatenate((np.full((1, len(_TURNS)), L), ab)).T.reshape(-1, 3, 1, 1)
     grey_of_it = lab.new_tensor([L, 0, 0]).view(1, 3, 1, 1)
     labs = torch.cat((lab, torch.from_numpy(wheel).float(), grey_of_it))
+    labs[:, 0].clamp_(min=_DARKEST)
     colors = to_uint8(lab_to_rgb(fit_to_gamut(labs))).flatten(1).tolist()
     return list(dict.fromkeys(map(_hex, colors)))
 
@@ -106,7 +112,7 @@ def as_url(image: Image.Image) -> str:
 
 
 def hint_editor() -> gr.HTML:
-    """The component; its `submit` event brings what `edit` is asked."""
+    """The component; `submit` brings what `edit` is asked, `click` asks for the full size."""
     return gr.HTML(
         value={},
         html_template=_TEMPLATE,
@@ -119,12 +125,14 @@ def hint_editor() -> gr.HTML:
 
 _TEMPLATE = """
 <p>Click on something whose colour you know, then choose it. Drag a point to move it.</p>
+<div class="desk">
 <div class="stage" tabindex="0" role="application"
   aria-label="The photo. Arrow keys move the cross or the chosen point, Enter goes to its colours,
   Delete removes it.">
   <img alt="The photo in colour" draggable="false"><div class="cross" hidden></div>
   <div class="points"></div>
 </div>
+<div class="side">
 <div class="colors" role="group" aria-label="Colours for this place"></div>
 <div class="tools">
   <label class="free">Another colour <input type="color" class="pick" value="#a03020"></label>
@@ -135,13 +143,21 @@ _TEMPLATE = """
   <label class="load" tabindex="0">Load points
     <input type="file" accept=".json,application/json"></label>
 </div>
+<p class="error" role="alert"></p>
 <ol class="list" aria-label="Points"></ol>
+<button type="button" data-do="full" id="full">Colour the full size with these points</button>
+</div>
+</div>
 """
 
 _STYLE = """
-.stage { position: relative; touch-action: manipulation; cursor: crosshair; line-height: 0; }
+/* Photo and colours are to be seen at once: beside each other where there is room. */
+.desk { display: flex; flex-wrap: wrap; gap: 0 16px; }
+.side { flex: 1 1 280px; }
+.stage { position: relative; width: min(100%, 60vh * var(--ratio)); height: fit-content;
+  touch-action: manipulation; cursor: crosshair; line-height: 0; }
 .stage:focus-visible { outline: 3px solid var(--color-accent); }
-.stage img { width: 100%; border-radius: 8px; user-select: none; }
+.stage img { width: 100%; margin: 0; border-radius: 8px; user-select: none; }
 .point, .cross { position: absolute; transform: translate(-50%, -50%); border-radius: 50%; }
 .point { width: 22px; height: 22px; padding: 0; border: 2px solid white; touch-action: none;
   box-shadow: 0 0 0 1px black; cursor: grab; }
@@ -151,14 +167,20 @@ _STYLE = """
 .cross[hidden] { display: none; }
 .colors, .tools { display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0; align-items: center; }
 .colors { min-height: 40px; }
+.side button, .side label { margin: 0; box-shadow: none; font-size: 14px; line-height: 20px; }
 .colors button { width: 40px; height: 40px; border-radius: 8px; border: 1px solid #888; }
-.tools button, .tools label { padding: 8px 12px; border: 1px solid var(--border-color-primary);
-  border-radius: 8px; background: var(--button-secondary-background-fill); cursor: pointer;
-  color: var(--body-text-color); }
+.tools button, .tools label { height: 38px; box-sizing: border-box; padding: 8px 12px;
+  border: 1px solid var(--border-color-primary); border-radius: 8px; cursor: pointer;
+  background: var(--button-secondary-background-fill); color: var(--body-text-color); }
 .tools button { font-weight: normal; }
 .tools button:disabled { opacity: 0.4; }
 .free input { width: 32px; height: 20px; padding: 0; border: 0; vertical-align: middle; }
 .load input { position: absolute; opacity: 0; width: 1px; height: 1px; }
+.error { color: var(--error-icon-color); margin: 8px 0; }
+.error:empty { display: none; }
+#full { display: block; margin: 16px 0; padding: 10px 16px; border-radius: 8px; font-weight: 600;
+  color: var(--button-primary-text-color); background: var(--button-primary-background-fill); }
+#full[hidden] { display: none; }
 .list { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 6px; margin: 0; }
 .list button { display: flex; gap: 6px; align-items: center; padding: 4px 8px; border-radius: 8px;
   border: 1px solid var(--border-color-primary); color: var(--body-text-color); }
@@ -205,6 +227,7 @@ function draw() {
   }));
   $("[data-do=delete]").disabled = chosen < 0;
   $("[data-do=undo]").disabled = !before.length;
+  $("#full").hidden = !hints.length;
   $("[data-do=clear]").disabled = $("[data-do=save]").disabled = !hints.length;
   if (chosen >= 0) $(".pick").value = hints[chosen].color;
 }
@@ -256,6 +279,13 @@ const actions = {
     link.click();
     URL.revokeObjectURL(link.href);
   },
+  full() {
+    place = null;
+    draw();
+    trigger("click");
+    // What is waited for is seen there.
+    document.getElementById("download").scrollIntoView({block: "end", behavior: "smooth"});
+  },
 };
 
 element.addEventListener("click", (event) => {
@@ -297,7 +327,7 @@ element.addEventListener("pointercancel", () => {
 element.addEventListener("change", (event) => {
   if (event.target.matches(".pick")) setColor(event.target.value);
   if (event.target.matches(".load input") && event.target.files.length) {
-    event.target.files[0].text().then((file) => { remember(); trigger("submit", {file}); });
+    event.target.files[0].text().then((file) => trigger("submit", {file}));
     event.target.value = "";
   }
 });
@@ -329,10 +359,13 @@ element.addEventListener("keydown", (event) => {
 
 function received() {
   const value = props.value;
+  $(".error").textContent = value?.error || "";
   if (!value || !value.width) return;
   if (value.fresh) before = [];
+  if (value.loaded) remember();
   if (value.fresh || value.loaded) { hints = value.hints; chosen = -1; place = null; }
   size = [value.width, value.height];
+  $(".stage").style.setProperty("--ratio", size[0] / size[1]);
   if (value.picture) $("img").src = value.picture;
   // Those there are of the same place where none were asked for.
   if (value.colors.length || (chosen < 0 && !place)) showColors(value.colors);

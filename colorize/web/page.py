@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,25 @@ _OTHERS = 2
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk
 _SIZES = (64, 512)  # working sizes to choose from
+_SMOOTHEST = 1000  # as on the command line
+# Gradio's own events of a slider are silent on the keyboard, or tell of every pixel of a drag. The
+# browser's tells once of each new value. Leaving a number lets gradio hold it against its ends.
+_TURNED = """
+const tell = () => setTimeout(() => trigger("change"));
+element.addEventListener("change", tell);
+element.addEventListener("click", (event) => {
+  if (event.target.closest(".reset-button")) tell();
+});
+element.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.target.type === "number") event.target.blur();
+});
+"""
+# What is inside of the knobs has its own padding. The examples are one row, however high.
+CSS = "#knobs .html-container { padding: 0; } #examples .grid-wrap { min-height: 0; }"
 _INTRO = """# Colour a photo
-Drop a photo, or take one of the examples below. Drag the line to compare. The lightness stays as it
-is, the colours are a guess. Photos and results are deleted after an hour."""
+Drop a photo, or take one of the examples below; before you drop another, press the X beside the
+first. Drag the line to compare. The lightness stays as it is, the colours are a guess. Photos and
+results are deleted after an hour."""
 
 
 def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.Blocks:
@@ -53,6 +69,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
         photo: str | None,
         strength: float,
         size: float,
+        smoothness: float,
         flip: bool,
         kept: list[Path],
         hints: Sequence[Hint] = (),
@@ -60,11 +77,8 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
         nothing = None, gr.DownloadButton(value=None, interactive=False)
         if photo is None:
             return *nothing, "", kept
-        # Gradio holds numbers against the sliders' ends, which this is neither below nor above.
-        if math.isnan(strength) or math.isnan(size):
-            return *nothing, "**that is no number**", kept
-        painter = Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
         try:
+            painter = _tuned(colorizer, strength, size, smoothness, flip)
             with busy:
                 shown, file, line = _color(painter, Path(photo), results, hints)
         except ColorizeError as error:
@@ -97,21 +111,26 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 )
                 line = gr.Markdown(elem_id="line")
                 download = gr.DownloadButton(
-                    "Download at full size", interactive=False, variant="primary"
+                    "Download at full size",
+                    interactive=False,
+                    variant="primary",
+                    elem_id="download",
                 )
         editor = hint_editor()
-        full = gr.Button("Colour the full size with these points", visible=False, elem_id="full")
         gallery = gr.Gallery(
             examples,
             show_label=False,
             columns=len(examples),
-            height=150,
+            height="auto",
             allow_preview=False,
             interactive=False,
             buttons=[],
             elem_id="examples",
         )
-        with gr.Row():
+        with (
+            gr.HTML(html_template="@children", js_on_load=_TURNED, elem_id="knobs") as turned,
+            gr.Row(),
+        ):
             strength = gr.Slider(
                 0, 2, 1, step=0.05, label="Strength", info="0 is grey, 1 as predicted"
             )
@@ -121,10 +140,18 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 colorizer.size,
                 step=1,
                 label="Working size",
-                info="Shorter side at which the network looks",
+                info="Shorter side, in pixels",
+            )
+            smoothness = gr.Slider(
+                0,
+                _SMOOTHEST,
+                colorizer.smoothness,
+                step=10,
+                label="Smoothness",
+                info="0 is the network's own",
             )
             flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
-        knobs = [photo, strength, size, flip]
+        knobs = [photo, strength, size, smoothness, flip]
         for knob in knobs:
             _refuse_quietly(knob)
         kept = gr.State([])  # results of this visitor
@@ -142,8 +169,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             "api_visibility": "private",
         }
         first = photo.change(color, [*knobs, kept], outputs, **coloring)
-        turned = [strength.release, size.release, flip.change]
-        again = gr.on(turned, color_again, [state, *knobs, kept], outputs, **coloring)
+        again = turned.change(color_again, [state, *knobs, kept], outputs, **coloring)
         photo.clear(  # a photo that is still in work would come back
             lambda: (None, gr.DownloadButton(value=None, interactive=False), ""),
             None,
@@ -153,8 +179,8 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             api_visibility="private",
         )
         if colorizer.generator.hints:
-            _take_hints(colorizer, busy, knobs, state, editor, full, outputs)
-            full.click(color_again, [state, *knobs, kept], outputs, **coloring)
+            _take_hints(colorizer, busy, knobs, again, state, editor, color, kept, outputs)
+            editor.click(color_again, [state, *knobs, kept], outputs, **coloring)
     return page.queue(max_size=_WAITING, api_open=False)
 
 
@@ -162,22 +188,18 @@ def _take_hints(
     colorizer: Colorizer,
     busy: threading.Lock,
     knobs: Sequence[gr.components.Component],
+    again: gr.events.Dependency,
     state: gr.State,
     editor: gr.HTML,
-    full: gr.Button,
+    color: Callable[..., tuple],
+    kept: gr.State,
     outputs: Sequence[gr.components.Component],
 ) -> None:
     """Let a visitor say what colour things are; the photo as shown follows at once."""
     photo, *settings = knobs
-    shown, download, line, _ = outputs
-
-    def painter(strength: float, size: float, flip: bool) -> Colorizer:
-        if math.isnan(strength) or math.isnan(size):
-            raise ColorizeError("that is no number")
-        return Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip)
 
     def begin(photo: str | None, *settings: float) -> tuple:
-        none = gr.HTML(value={}, visible=False), gr.Button(visible=False), None
+        none = gr.HTML(value={}, visible=False), None
         if photo is None:
             return none
         try:
@@ -185,54 +207,65 @@ def _take_hints(
                 image = open_photo(Path(photo), most_pixels=_MOST_PIXELS)
                 size = upright(image).size
                 grey, _ = map(_fit, beside_each_other(image, image))
-                value, _ = edit(painter(*settings), grey, size, {})
+                value, _ = edit(_tuned(colorizer, *settings), grey, size, {})
         except (ColorizeError, OSError, ValueError, RuntimeError, MemoryError):
             return none  # the other half of the page says why
-        editor = gr.HTML(value=value | {"fresh": True}, visible=True)
-        return editor, gr.Button(visible=True, interactive=False), (grey, size, [])
+        return gr.HTML(value=value | {"fresh": True}, visible=True), (grey, size, [])
 
     def change(
-        state: tuple | None, strength: float, size: float, flip: bool, event: gr.EventData
+        state: tuple | None,
+        photo: str | None,
+        strength: float,
+        size: float,
+        smoothness: float,
+        flip: bool,
+        kept: list[Path],
+        event: gr.EventData,
     ) -> tuple:
+        rest = [gr.skip() for _ in outputs]
         if state is None:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
+            return gr.skip(), state, *rest
         grey, whole, _ = state
         started = time.perf_counter()
         asked = event._data if isinstance(event._data, dict) else {}
         try:
             with busy:
-                value, colored = edit(painter(strength, size, flip), grey, whole, asked)
+                painter = _tuned(colorizer, strength, size, smoothness, flip)
+                value, colored = edit(painter, grey, whole, asked)
         except ColorizeError as error:
-            told = f"**{printable(str(error))}**"
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), told, state
+            told = f"{'the file: ' * ('file' in asked)}{printable(str(error))}"
+            return {"error": told}, state, *rest
         if colored is None:
-            return value, gr.skip(), gr.skip(), gr.skip(), gr.skip(), state
+            return value, state, *rest
         hints = [(hint["x"], hint["y"], hint["color"]) for hint in value["hints"]]
-        count = "1 point" if len(hints) == 1 else f"{len(hints)} points"
-        told = f"{count}, coloured in {time.perf_counter() - started:.1f} s"
         state = (grey, whole, hints)
+        if not hints:  # as the photo was at first
+            return value, state, *color(photo, strength, size, smoothness, flip, kept)
+        count = "1 point" if len(hints) == 1 else f"{len(hints)} points"
+        told = f"{count}, coloured in {time.perf_counter() - started:.1f} s. To download, first "
+        told += 'press "Colour the full size with these points" below.'
         none = gr.DownloadButton(value=None, interactive=False)  # it is of other colours
-        return value, gr.Button(interactive=True), (grey, colored), none, told, state
+        return value, state, (grey, colored), none, told, kept
 
-    def turned(state: tuple | None, *settings: float) -> dict:
+    def turn(state: tuple | None, *settings: float) -> dict:
         if state is None:
             return gr.skip()
         grey, whole, hints = state
         asked = {"hints": [dict(zip(("x", "y", "color"), hint, strict=True)) for hint in hints]}
         try:
             with busy:
-                return edit(painter(*settings), grey, whole, asked)[0]
+                return edit(_tuned(colorizer, *settings), grey, whole, asked)[0]
         except ColorizeError:
             return gr.skip()  # the other half of the page says why
 
     private = {"api_visibility": "private", "concurrency_limit": 1, "show_progress": "hidden"}
-    photo.change(begin, knobs, [editor, full, state], **private)
-    knobs_turned = [knob.release for knob in settings[:2]] + [settings[2].change]
-    gr.on(knobs_turned, turned, [state, *settings], editor, **private)
+    # Two of "always_last" at one event would each start the other again, without an end.
+    photo.change(begin, knobs, [editor, state], trigger_mode="multiple", **private)
+    again.then(turn, [state, *settings], editor, **private)
     editor.submit(
         change,
-        [state, *settings],
-        [editor, full, shown, download, line, state],
+        [state, *knobs, kept],
+        [editor, state, *outputs],
         trigger_mode="multiple",
         **private,
     )
@@ -262,6 +295,16 @@ def _refuse_quietly(component: gr.components.Component) -> None:
             raise gr.Error(error.message, print_exception=False) from None
 
     component.preprocess = preprocess
+
+
+def _tuned(
+    colorizer: Colorizer, strength: float, size: float, smoothness: float, flip: bool
+) -> Colorizer:
+    """The colorizer with a visitor's settings."""
+    # Gradio holds numbers against the sliders' ends, which this is neither below nor above.
+    if any(map(math.isnan, (strength, size, smoothness))):
+        raise ColorizeError("that is no number")
+    return Colorizer(colorizer.generator, int(size), colorizer.device, strength, flip, smoothness)
 
 
 def _color(

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from colorize.predict import Colorizer
 from colorize.system.errors import ColorizeError
-from colorize.web.page import build_page
+from colorize.web.page import CSS, build_page
 
 _LARGEST_FILE = "50mb"
 _MOST_AT_ONCE = 51 * 2**20  # bytes of an upload: one file, and what surrounds it
@@ -59,6 +59,7 @@ def serve(
             share=False,
             ssr_mode=False,
             footer_links=[],
+            css=CSS,
             # Named fonts would be fetched from Google.
             theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             app_kwargs={"middleware": [Middleware(_UploadLimit, folder=folder / "cache")]},

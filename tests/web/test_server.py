@@ -135,11 +135,11 @@ class Served:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def color(self, photo, strength=1, size=64, kept=None):
+    def color(self, photo, strength=1, size=64, smoothness=600, kept=None):
         """What the page answers to a client that names `photo` as the file it uploaded."""
         config = json.loads(self.ask("/config")[1])
-        (job,) = (d for d in config["dependencies"] if len(d["inputs"]) == 5)
-        data = [photo, strength, size, False, kept]
+        (job,) = (d for d in config["dependencies"] if len(d["inputs"]) == 6)
+        data = [photo, strength, size, smoothness, False, kept]
         body = {"data": data, "fn_index": job["id"], "session_hash": "test"}
         self.ask(
             "/gradio_api/queue/join",
@@ -291,6 +291,69 @@ def test_knobs_colour_again(page, tmp_path):
 
 
 @pytest.mark.slow
+def test_each_new_value_of_a_knob_colours_once(page, tmp_path):
+    """However it was given: as a number, by the keyboard, by the mouse; and held to the ends."""
+    page.locator("#examples img").nth(1).click()
+    wait_for_line(page, "coloured in")
+    sent = []
+
+    def note(request):
+        if "/queue/join" in request.url:
+            data = request.post_data_json["data"]
+            if len(data) == 7:  # the state, the photo, the knobs, the results kept
+                sent.append(data[2])
+
+    page.on("request", note)
+    number = page.get_by_label("number input for Strength")
+    knob = page.get_by_label("range slider for Strength")
+    coloured = page.locator("#shown img").last
+
+    def turned(do):
+        before, count = coloured.evaluate("img => img.src"), len(sent)
+        do()
+        wait_until(page, lambda: len(sent) > count)
+        wait_until(page, lambda: coloured.evaluate("img => img.src") != before)
+
+    def typed(value):
+        number.fill(value)
+        number.press("Enter")
+
+    def drag():
+        box = knob.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 2, middle, steps=8)
+        page.mouse.up()
+
+    turned(lambda: typed("0.8"))
+    assert chroma(downloaded(page, tmp_path)[1]) > 5
+    number.click()  # and left again, as it was
+    page.mouse.click(5, 5)
+    turned(lambda: knob.press("ArrowRight"))
+    knob.press("Tab")
+    turned(lambda: typed("7"))
+    assert number.input_value() == "2"
+    turned(page.get_by_label("Reset to default value").first.click)
+    knob.scroll_into_view_if_needed()
+    turned(drag)
+    assert sent == [0.8, 0.85, 2, 1, pytest.approx(0, abs=0.06)]
+    assert chroma(downloaded(page, tmp_path)[1]) < 2
+
+
+@pytest.mark.slow
+def test_less_smooth_colours_are_others(page, tmp_path):
+    page.locator("#examples img").nth(1).click()
+    wait_for_line(page, "coloured in")
+    smooth = downloaded(page, tmp_path)[1]
+    number = page.get_by_label("number input for Smoothness")
+    assert number.input_value() == "600"
+    number.fill("0")
+    number.press("Enter")
+    wait_until(page, lambda: downloaded(page, tmp_path)[1].tobytes() != smooth.tobytes())
+
+
+@pytest.mark.slow
 def test_a_bad_file_is_one_line_and_the_next_photo_works(page, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     upload(page, tmp_path / "bad.jpg")
@@ -398,9 +461,10 @@ def png(width, height):
 def test_knobs_beyond_their_ends_are_refused(served):
     photo = uploaded(served, png(80, 64))
     assert "coloured in" in json.dumps(served.color(photo)["output"])
-    for knobs in ({"size": 10**6}, {"strength": -3}):
+    for knobs in ({"size": 10**6}, {"strength": -3}, {"smoothness": 2000}):
         assert not served.color(photo, **knobs)["success"]
-    for knobs in ({"size": float("nan")}, {"strength": float("nan")}):
+    for knob in ("size", "strength", "smoothness"):
+        knobs = {knob: float("nan")}
         assert "that is no number" in json.dumps(served.color(photo, **knobs)["output"])
 
 
