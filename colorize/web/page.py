@@ -34,6 +34,7 @@ _OTHERS = 2
 _WAITING = 32  # photos in the queue; who comes later is told to try again
 _KEPT = 3600  # seconds that photos and results stay on the disk
 _SIZES = (64, 512)  # working sizes to choose from
+_KNOB = 230  # pixels of width that the words of a knob need
 _SMOOTHEST = 1000  # as on the command line
 # Gradio's own events of a slider are silent on the keyboard, or tell of every pixel of a drag. The
 # browser's tells once of each new value. Leaving a number lets gradio hold it against its ends.
@@ -132,7 +133,13 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
             gr.Row(),
         ):
             strength = gr.Slider(
-                0, 2, 1, step=0.05, label="Strength", info="0 is grey, 1 as predicted"
+                0,
+                2,
+                1,
+                step=0.05,
+                label="Strength",
+                info="0 is grey, 1 as predicted",
+                min_width=_KNOB,
             )
             size = gr.Slider(
                 min(_SIZES[0], colorizer.size),
@@ -141,6 +148,7 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 step=1,
                 label="Working size",
                 info="Shorter side, in pixels",
+                min_width=_KNOB,
             )
             smoothness = gr.Slider(
                 0,
@@ -149,8 +157,11 @@ def build_page(colorizer: Colorizer, folder: Path, busy: threading.Lock) -> gr.B
                 step=10,
                 label="Smoothness",
                 info="0 is the network's own",
+                min_width=_KNOB,
             )
-            flip = gr.Checkbox(label="Look at the mirrored photo too", info="Calmer colours")
+            flip = gr.Checkbox(
+                label="Look at the mirrored photo too", info="Calmer colours", min_width=_KNOB
+            )
         knobs = [photo, strength, size, smoothness, flip]
         for knob in knobs:
             _refuse_quietly(knob)
