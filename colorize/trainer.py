@@ -104,7 +104,7 @@ class Trainer:
             which = "the settings do" if config.hints else "the generator does"
             raise ColorizeError(f"hints: {which}, the other not; make both TrainConfig(hints=...)")
         config.check(photos.size)
-        norms = [type(part) for part in discriminator.modules()] if discriminator else []
+        norms = [type(part) for part in (discriminator or nn.Identity()).modules()]
         if config.objective == "wgan-gp" and nn.BatchNorm2d in norms:
             raise ColorizeError(
                 "wgan-gp punishes the gradient of each photo alone, and this D has batch norm"
