@@ -122,7 +122,7 @@ class TrainConfig:
 
 # What may be another when a run goes on. That photos which have moved are the same is checked by
 # their names.
-_MAY_CHANGE = ("source", "cache", "checkpoint_minutes", "keep_epochs")
+MAY_CHANGE = ("source", "cache", "checkpoint_minutes", "keep_epochs")
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -130,7 +130,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return [
         name
         for name, value in before.items()
-        if name not in _MAY_CHANGE and name in after and value != after[name]
+        if name not in MAY_CHANGE and name in after and value != after[name]
     ]
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from colorize.config import TrainConfig, changed
+from colorize.config import MAY_CHANGE, TrainConfig, changed
 from colorize.dataset import Batches, Photos, spread, to_network
 from colorize.evaluate import means, measure_each
 from colorize.generator import Generator
@@ -456,7 +456,7 @@ def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
 
     Where its weights came from no longer counts; nor do the GAN's settings, until it has begun.
     """
-    open_ones = ["start_weights", "encoder_weights"]
+    open_ones = [*MAY_CHANGE, "start_weights", "encoder_weights"]
     if stage == "pretrain":
         open_ones += ["gan_", "lambda_", "objective", "discriminator", "freeze_encoder"]
     return {k: v for k, v in asdict(config).items() if not k.startswith(tuple(open_ones))}
