@@ -364,3 +364,12 @@ def test_bad_hints_are_one_line(hinted, colorizer):
         Colorizer(hinted, device="cpu")(photo, [(90, 0, "red")])
     with pytest.raises(ColorizeError, match="know no colour hints"):
         colorizer(photo, [(9, 0, "red")])
+
+
+def test_settings_and_hints_that_cannot_be_are_refused(colorizer, small_generator):
+    for options in ({"strength": -1.0}, {"smoothness": -5.0}):
+        with pytest.raises(ValueError, match="must not be below 0"):
+            Colorizer(small_generator, device="cpu", **options)
+    images = [Image.fromarray(scene(i)) for i in range(2)]
+    with pytest.raises(ValueError, match="2 images, but hints of 1"):
+        colorizer.batch(images, [[(1, 1, "red")]])

@@ -224,3 +224,28 @@ def test_weights_that_know_hints_are_not_made_to_forget_them(tmp_path):
     save_weights(Generator(working_size=64, hints=True), tmp_path / "start")
     with pytest.raises(ColorizeError, match="start: knows colour hints; give --hints"):
         run.run_training(fine_tuning(tmp_path), tmp_path / "run")
+
+
+def test_without_held_out_photos_there_are_curves_and_callbacks_all_the_same(tmp_path):
+    write_photos(tmp_path / "photos", 4)
+    data = DataConfig(str(tmp_path / "photos"), size=64, val_fraction=0.0)
+    train = TrainConfig(
+        batch_size=2, pretrain_epochs=2, gan_epochs=0, encoder_weights="none", precision="fp32"
+    )
+    epochs = []
+    run.run_training(
+        RunConfig(data, train),
+        tmp_path / "run",
+        callbacks=[lambda report: epochs.append((report.epoch, len(report.L)))],
+    )
+    assert epochs == [(1, 0), (2, 0)]
+    assert (tmp_path / "run" / "curves.png").is_file()
+    assert not (tmp_path / "run" / "samples").exists()
+
+
+def test_settings_of_another_version_are_told_with_their_file(tmp_path):
+    config = RunConfig().to_dict()
+    config["train"]["lambda_tv"] = 1.0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ColorizeError, match=r"config\.json: .*lambda_tv; another version wrote it"):
+        run.load_config(str(tmp_path))
